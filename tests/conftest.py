@@ -1,0 +1,38 @@
+"""Makes every test strict: float64, no silent promotion, shapes and types of every call checked."""
+
+import os
+from pathlib import Path
+
+# Read when JAX and Matplotlib start; the processes that tests start inherit them.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["PJRT_NPROC"] = "16"  # JAX 0.10 on the CPU: fewer threads than devices can dead-lock
+
+import hypothesis
+import jax
+import jaxtyping
+import pytest
+
+# By `config`, not by the environment: what tests start as a process runs as a user would run it.
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Checks shapes and types of everything imported from `retrograde` after this line.
+jaxtyping.install_import_hook("retrograde", "beartype.beartype")
+
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=20, print_blob=True)
+hypothesis.settings.register_profile("ci", hypothesis.settings.get_profile("quick"), derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "quick")
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """The folder with the four IDX files of the full MNIST; a test that asks for it is skipped where it is absent."""
+    root = os.environ.get("RETROGRADE_DATA")
+    if not root:
+        pytest.skip("RETROGRADE_DATA is not set: no full MNIST")
+    for folder in (Path(root), Path(root) / "mnist"):
+        if (folder / "train-images-idx3-ubyte.gz").is_file():
+            return folder
+    pytest.skip("no train-images-idx3-ubyte.gz in RETROGRADE_DATA: no full MNIST")
