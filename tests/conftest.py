@@ -1,12 +1,19 @@
 """Makes every test strict: float64, no silent promotion, shapes and types of every call checked."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 # Read when JAX and Matplotlib start; the processes that tests start inherit them.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["PJRT_NPROC"] = "16"  # JAX 0.10 on the CPU: fewer threads than devices can dead-lock
+
+# Caches of this run alone: neither what the user has downloaded nor a program compiled earlier decides a test.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="retrograde-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 import hypothesis
 import jax
