@@ -1,0 +1,36 @@
+"""Dynamics of one neuron, written elementwise."""
+
+from ._abstract import AbstractNeuron, Current, State
+from ._leaky import LeakyRate, LeakyReadout, Linear, RateState
+from ._lif import ALIF, LIF, ALIFState, LIFState
+from ._lstm import LSTM, LSTMState
+from ._surrogate import AbstractSurrogate, Triangle, spike
+
+NEURONS = {
+    "leaky_rate": LeakyRate,
+    "lif": LIF,
+    "alif": ALIF,
+    "lstm": LSTM,
+    "linear": Linear,
+    "leaky_readout": LeakyReadout,
+}
+
+__all__ = [
+    "ALIF",
+    "LIF",
+    "LSTM",
+    "NEURONS",
+    "ALIFState",
+    "AbstractNeuron",
+    "AbstractSurrogate",
+    "Current",
+    "LIFState",
+    "LSTMState",
+    "LeakyRate",
+    "LeakyReadout",
+    "Linear",
+    "RateState",
+    "State",
+    "Triangle",
+    "spike",
+]

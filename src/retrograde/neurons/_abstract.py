@@ -1,0 +1,88 @@
+"""The contract of a neuron: its dynamics, written elementwise."""
+
+import abc
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+State = Any
+Current = Float[Array, "*batch neuron"] | tuple[Float[Array, "*batch neuron"], ...]
+
+
+class AbstractNeuron(eqx.Module):
+    """The dynamics of a population of neurons that do not see each other.
+
+    Everything is elementwise: neuron `i` of trial `b` sees its own state and its own current(s), nothing else (mixing
+    is a projection's work). From `step` alone the rules derive what they need. A Python float among the fields is a
+    constant shared by all neurons; an array is a trainable parameter of each. `retrograde.testing.check_neuron`
+    verifies all this for a neuron of your own.
+
+    Attributes:
+        size: Number of neurons.
+        ports: Names of the currents a neuron receives; a gated unit has several.
+        stateless: Whether the activity depends on the present current only.
+    """
+
+    size: eqx.AbstractVar[int]
+    ports: ClassVar[tuple[str, ...]] = ("current",)
+    stateless: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def initial_state(self, batch: int, dtype=None) -> State:
+        """Returns the state before the first step: a pytree of arrays `"batch neuron"`."""
+
+    @abc.abstractmethod
+    def step(self, state: State, current: Current) -> State:
+        """Advances every neuron by one time step.
+
+        Args:
+            state: The state before the step.
+            current: Synaptic current, `"batch neuron"`; a tuple of these, one for each port, if there are several.
+
+        Returns:
+            The state after the step, of the same structure, shapes and types.
+        """
+
+    @abc.abstractmethod
+    def activity(self, state: State) -> Float[Array, "*batch neuron"]:
+        """What others see of a state: a rate or a spike."""
+
+    @property
+    def current_noise(self) -> float | Float[Array, " neuron"]:
+        """Standard deviation of white noise added to the current in each step [unit of the current]."""
+        return 0.0
+
+
+def fill(value: float | Float[Array, " neuron"], batch: int, size: int, dtype) -> Float[Array, "batch neuron"]:
+    """An initial state: one number, or one number for each neuron, for all trials."""
+    dtype = jnp.zeros(0).dtype if dtype is None else dtype
+    return jnp.broadcast_to(jnp.asarray(value, dtype).reshape(1, -1), (batch, size))
+
+
+def row(value: float | Float[Array, " neuron"]) -> float | Float[Array, "1 neuron"]:
+    """A parameter ready to meet `"batch neuron"` arrays (rank promotion may be forbidden)."""
+    return value if jnp.ndim(value) == 0 else value[None]
+
+
+def check_positive(neuron: AbstractNeuron, *fields: str) -> None:
+    """Refuses sizes that are not positive integers and parameters that are not positive numbers."""
+    name = type(neuron).__name__
+    if isinstance(neuron.size, bool) or not isinstance(neuron.size, int) or neuron.size < 1:
+        raise ValueError(f"`{name}(size=...)` must be a positive whole number of neurons, got {neuron.size!r}.")
+    for field in fields:
+        value = getattr(neuron, field)
+        if isinstance(value, float | int) and not value > 0:
+            raise ValueError(f"`{name}({field}=...)` must be positive, got {value}.")
+
+
+def check_vectors(neuron: AbstractNeuron, *fields: str) -> None:
+    """Refuses parameter arrays that do not hold one number for each neuron."""
+    for field in fields:
+        value = getattr(neuron, field)
+        if not isinstance(value, float | int) and jnp.shape(value) != (neuron.size,):
+            raise ValueError(
+                f"`{type(neuron).__name__}({field}=...)` must be a number, or an array with one number for each of "
+                f"the {neuron.size} neurons, got shape {jnp.shape(value)}."
+            )
