@@ -1,0 +1,26 @@
+from typing import Annotated, Literal
+
+import typer
+
+from retrograde.cli._print import Json, print_json, print_table
+
+KINDS = ("neurons", "synapses", "rules", "tasks", "recipes")
+
+
+def list_parts(
+    kind: Annotated[
+        Literal["neurons", "synapses", "rules", "tasks", "recipes"] | None,
+        typer.Argument(help="What to list; everything if left out.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the parts that a recipe may name, and the recipes that come with retrograde."""
+    from retrograde import recipes
+
+    kinds = KINDS if kind is None else (kind,)
+    content = {kind: recipes.describe(kind) for kind in kinds}
+    if json:
+        print_json(content)
+        return
+    for kind, parts in content.items():
+        print_table([[name, text] for name, text in parts.items()], [kind[:-1], ""])

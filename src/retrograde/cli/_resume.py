@@ -1,0 +1,29 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrograde.cli._errors import resumable
+from retrograde.cli._outcome import print_outcome
+from retrograde.cli._print import Json, say
+from retrograde.cli._progress import live_progress
+
+
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that was stopped.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Updates to make in all, if more than planned.")] = None,
+    json: Json = False,
+) -> None:
+    """Go on with a run from its last checkpoint.
+
+    The numbers are those of a run that was never stopped, to the last bit, on the same machine.
+    """
+    from retrograde import recipes, training
+
+    training.compile_cache()
+    experiment = recipes.build(recipes.recipe_of(folder, steps=steps))
+    with resumable(folder), live_progress() as show:
+        outcome = recipes.run(
+            experiment, folder, resume=True, on_progress=show, on_warning=lambda text: say(f"warning: {text}")
+        )
+    print_outcome(outcome, json)

@@ -1,0 +1,95 @@
+import dataclasses
+import functools
+from typing import Any
+
+import jax.random as jr
+import optax
+from jaxtyping import Array, Key
+
+from retrograde.network import Network, Projection
+from retrograde.recipes._schema import Recipe
+from retrograde.training import EarlyStop, optimiser
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The parts that a recipe describes.
+
+    Attributes:
+        recipe: The recipe.
+        task: What is to be learnt.
+        rule: How credit is assigned.
+    """
+
+    recipe: Recipe
+    task: Any
+    rule: Any
+
+    def network(self, key: Key[Array, ""]) -> Network:
+        """Makes an untrained network: input → `hidden` → `readout`, with `hidden` projecting to itself one step later.
+
+        Args:
+            key: Seeds the weights. The same key gives the same means whatever the synapse: `m` of a spike-and-slab
+                projection and `weight` of a dense one are equal.
+        """
+        recipe, task = self.recipe, self.task
+        hidden = recipe.neuron.build(size=recipe.neuron.size)
+        readout = recipe.readout.build(size=task.outputs)
+        rows, columns = hidden.size * len(hidden.ports), readout.size * len(readout.ports)
+        wiring = {
+            "input": ("input", "hidden", (rows, task.inputs), 0),
+            "recurrent": ("hidden", "hidden", (rows, hidden.size), 1),
+            "output": ("hidden", "readout", (columns, hidden.size), 0),
+            "bias": ("bias", "hidden", (rows, 1), 0),
+            "output_bias": ("bias", "readout", (columns, 1), 0),
+        }
+        projections = [
+            Projection(source, target, section.build(key=jr.fold_in(key, number), shape=shape), delay=delay)
+            for number, (name, (source, target, shape, delay)) in enumerate(wiring.items())
+            if (section := getattr(recipe.synapses, name)) is not None
+        ]
+        return Network({"hidden": hidden, "readout": readout}, projections, inputs=task.inputs, readout="readout")
+
+    @functools.cached_property
+    def optimiser(self) -> optax.GradientTransformation:
+        """The optimiser, its groups matched with the network's parameters."""
+        section = self.recipe.optimiser
+        return optimiser(
+            self.network,
+            section.name,
+            section.learning_rate,
+            decay=section.decay,
+            halve_every=section.halve_every or None,
+            halve_first=section.halve_first or None,
+            clip_spectral=section.clip_spectral or None,
+            groups={name: group.model_dump(exclude_none=True) for name, group in section.groups.items()},
+        )
+
+    def early_stop(self) -> EarlyStop | None:
+        """Makes the criterion for stopping before the last update, if the recipe has one."""
+        section = self.recipe.training.early_stop
+        return None if section is None else EarlyStop(**section.model_dump())
+
+
+def build(recipe: Recipe) -> Experiment:
+    """Makes the parts that a recipe describes.
+
+    Args:
+        recipe: A checked recipe.
+
+    Returns:
+        The task, the rule, the optimiser, and a function that makes networks.
+
+    Raises:
+        ValueError: If the parts do not fit together.
+        retrograde.data.DataError: If the task's data are missing or damaged.
+
+    Example:
+        >>> import jax, retrograde as rg
+        >>> experiment = rg.recipes.build(rg.recipes.read("digits"))
+        >>> experiment.network(jax.random.key(0)).inputs
+        28
+    """
+    experiment = Experiment(recipe, recipe.task.build(), recipe.rule.build())
+    experiment.optimiser  # noqa: B018: so that groups that match nothing are refused here
+    return experiment

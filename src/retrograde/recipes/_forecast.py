@@ -1,0 +1,106 @@
+import dataclasses
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.random as jr
+
+from retrograde.losses import LOSSES
+from retrograde.recipes._build import build
+from retrograde.recipes._schema import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What a recipe would do, found out without doing it.
+
+    Attributes:
+        task: Steps, inputs, outputs and number of trials.
+        parameters: Shape of each trained array, by its label.
+        memory_bytes: Memory of one update, from the compiler: arguments, results and what lies between [byte].
+        compile_seconds: Time to compile it [s].
+        seconds_per_update: Median of a few updates on this machine [s].
+        seconds: Time for the whole training: compilation and all updates, without validation [s].
+        timed_updates: How many updates were timed.
+    """
+
+    task: dict[str, Any]
+    parameters: dict[str, tuple[int, ...]]
+    memory_bytes: int
+    compile_seconds: float
+    seconds_per_update: float
+    seconds: float
+    timed_updates: int
+
+    @property
+    def size(self) -> int:
+        """Number of trained numbers of one network."""
+        return sum(_product(shape) for shape in self.parameters.values())
+
+
+def forecast(recipe: Recipe, *, updates: int = 5) -> Forecast:
+    """Compiles one update of a recipe and times a few.
+
+    Args:
+        recipe: The recipe.
+        updates: How many to time.
+
+    Returns:
+        Shapes, and the memory and time to expect.
+    """
+    experiment, training = build(recipe), recipe.training
+    task, rule, optimiser = experiment.task, experiment.rule, experiment.optimiser
+    loss = LOSSES[task.loss]
+    keys = jr.split(jr.key(training.seed), training.seeds)
+
+    def update(network, optimiser_state, trials, key):
+        def objective(network, rule, key):
+            outputs = network(trials.inputs, rule=rule, key=key, readout_steps=task.target_steps).outputs
+            return loss(outputs, trials), None
+
+        _, gradients, _ = rule.value_and_grad(objective, network, rule_state=rule.init(network), key=key)
+        trained = eqx.filter(network, network.trainable())
+        changes, optimiser_state = optimiser.update(
+            eqx.filter(gradients, network.trainable()), optimiser_state, trained
+        )
+        return eqx.apply_updates(network, changes).project(), optimiser_state
+
+    networks = eqx.filter_vmap(experiment.network)(keys)
+    one = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, networks)
+    states = eqx.filter_vmap(lambda n: optimiser.init(eqx.filter(n, one.trainable())))(networks)
+    trials = eqx.filter_vmap(lambda key: task.sample(key, training.batch))(keys)
+    started = time.perf_counter()
+    compiled = eqx.filter_jit(eqx.filter_vmap(update)).lower(networks, states, trials, keys).compile()
+    compile_seconds = time.perf_counter() - started
+    times = []
+    for _ in range(updates + 1):
+        started = time.perf_counter()
+        networks, states = jax.block_until_ready(compiled(networks, states, trials, keys))
+        times.append(time.perf_counter() - started)
+    per_update = sorted(times[1:])[updates // 2]
+    labels, values = one.labels(), eqx.filter(one, one.trainable())
+    pairs = jax.tree.map(lambda value, label: (label, value.shape), values, labels)
+    shapes = jax.tree.leaves(pairs, is_leaf=lambda node: isinstance(node, tuple) and isinstance(node[0], str))
+    return Forecast(
+        {"steps": task.steps, "inputs": task.inputs, "outputs": task.outputs, "trials": task.size("train")},
+        dict(shapes),
+        _memory(compiled.compiled),
+        compile_seconds,
+        per_update,
+        compile_seconds + per_update * training.steps,
+        updates,
+    )
+
+
+def _memory(compiled: Any) -> int:
+    sizes = compiled.memory_analysis()
+    parts = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
+    return sum(getattr(sizes, part, 0) for part in parts)
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    size = 1
+    for extent in shape:
+        size *= extent
+    return size
