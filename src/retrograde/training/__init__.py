@@ -1,0 +1,34 @@
+"""Training: `fit`, optimisers, run folders, checkpoints, evaluation."""
+
+from ._checkpoints import Checkpoints
+from ._compile_cache import compile_cache
+from ._early_stop import EarlyStop
+from ._errors import CheckpointError, DivergedError, RunError
+from ._evaluate import Evaluation, evaluate
+from ._fit import fit, load_network
+from ._history import History, read_history
+from ._optimisers import clip_by_spectral_norm, halving, optimiser
+from ._result import Progress, Result
+from ._run import Run, read_run
+
+__all__ = [
+    "CheckpointError",
+    "Checkpoints",
+    "DivergedError",
+    "EarlyStop",
+    "Evaluation",
+    "History",
+    "Progress",
+    "Result",
+    "Run",
+    "RunError",
+    "clip_by_spectral_norm",
+    "compile_cache",
+    "evaluate",
+    "fit",
+    "halving",
+    "load_network",
+    "optimiser",
+    "read_history",
+    "read_run",
+]

@@ -1,0 +1,217 @@
+"""Checkpoints: written by Orbax (arrays only, no pickle), whole or not there at all."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from retrograde.training._errors import CheckpointError, RunError
+
+FORMAT = 1
+
+
+class Checkpoints:
+    """The checkpoints of one run: `checkpoints/00000200` is the state after update 200.
+
+    Orbax writes into a folder with a temporary name and renames it when all is on disk, so a killed process leaves
+    nothing that looks like a checkpoint and is not one. Each also carries a digest of its arrays, checked on
+    reading.
+
+    Attributes:
+        folder: Where they lie.
+        keep: How many of the latest are kept.
+    """
+
+    def __init__(self, folder: Path, keep: int):
+        if keep < 1:
+            raise ValueError(f"`keep` must be at least 1 checkpoint, got {keep}")
+        self.folder = folder
+        self.keep = keep
+
+    def steps(self) -> list[int]:
+        """Steps with a checkpoint, latest first."""
+        names = (path.name for path in self.folder.iterdir()) if self.folder.is_dir() else ()
+        return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+    def save(self, step: int, tree: dict[str, PyTree]) -> None:
+        """Writes `tree` as the checkpoint of `step` and deletes the ones too many.
+
+        Raises:
+            RunError: If it cannot be written. Earlier checkpoints stay as they are.
+        """
+        path = self._path(step)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                import orbax.checkpoint as ocp  # half a second: not for those who only import the library
+
+                with _quiet():
+                    _checkpointer().save(path.absolute(), args=ocp.args.PyTreeSave(_encode(tree)))
+            for old in self.steps()[self.keep :]:
+                # by a name that is no checkpoint, lest a kill between two files leave half of one
+                doomed = self._path(old).rename(self.folder / f"{old:08d}.deleting")
+                shutil.rmtree(doomed)
+        except Exception as error:  # tensorstore raises `ValueError` or an XLA error for a full disk
+            shutil.rmtree(self.folder / f"{path.name}.orbax-checkpoint-tmp", ignore_errors=True)
+            raise RunError(
+                f"could not write the checkpoint {path}: {_reason(error)}. "
+                f"Checkpoints still there: {', '.join(map(str, self.steps())) or 'none'}. "
+                "Free some space or mend the permissions, then resume the run."
+            ) from error
+
+    def load(
+        self, template: dict[str, PyTree], warn: Callable[[str], None], step: int | None = None
+    ) -> tuple[int, dict[str, PyTree]]:
+        """Reads the latest checkpoint that is whole.
+
+        Args:
+            template: A tree of the same structure, shapes and dtypes as the one saved, or some entries of it.
+            warn: Is told of each damaged checkpoint that was passed over.
+            step: Read this one instead of the latest.
+
+        Raises:
+            CheckpointError: If none can be read, or it belongs to something else.
+        """
+        tried = []
+        for candidate in self.steps() if step is None else [step]:
+            path = self._path(candidate)
+            try:
+                leaves, paths = _read(path)
+            except Exception as error:  # whatever damaged bytes may cause in Orbax, tensorstore, json
+                tried.append(f"{path.name}: {_reason(error)}")
+                warn(f"checkpoint {path} is damaged ({_reason(error)}); trying the one before it")
+                continue
+            return candidate, _decode(template, leaves, paths, path)
+        raise CheckpointError(
+            f"no checkpoint in {self.folder} can be read"
+            + (f" ({'; '.join(tried)})" if tried else ": there is none")
+            + ". Start the run again in a new folder, or put back a copy of the checkpoint."
+        )
+
+    def tidy(self, step: int) -> None:
+        """Clears away what a killed process left, and sets aside damaged checkpoints later than `step`."""
+        if not self.folder.is_dir():
+            return
+        for path in list(self.folder.iterdir()):
+            if path.name.endswith((".deleting", "-tmp")):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.isdigit() and int(path.name) > step:
+                aside = path.with_name(f"{path.name}.damaged")
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{step:08d}"
+
+
+def _checkpointer():
+    import orbax.checkpoint as ocp
+
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+
+
+class _quiet:
+    """Keeps Orbax's progress notes out of the user's terminal; errors still arrive as exceptions."""
+
+    def __enter__(self):
+        self.level = logging.getLogger("absl").level
+        logging.getLogger("absl").setLevel(logging.ERROR)
+
+    def __exit__(self, *_):
+        logging.getLogger("absl").setLevel(self.level)
+
+
+def _encode(tree: dict[str, PyTree]) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    arrays = {f"{i:05d}": _to_numpy(leaf) for i, (_, leaf) in enumerate(leaves)}
+    manifest = {
+        "format": FORMAT,
+        "digest": _digest(arrays),
+        "leaves": [
+            [jax.tree_util.keystr(path), *_kind(array)]
+            for (path, _), array in zip(leaves, arrays.values(), strict=True)
+        ],
+    }
+    stored = {name: array for name, array in arrays.items() if array.size}  # tensorstore refuses empty arrays
+    return stored | {"manifest": np.frombuffer(json.dumps(manifest).encode(), dtype=np.uint8)}
+
+
+def _read(path: Path) -> tuple[list[np.ndarray], list[list]]:
+    import orbax.checkpoint as ocp
+
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} does not exist")
+    with _quiet():
+        checkpointer = _checkpointer()
+        metadata = checkpointer.metadata(path.absolute()).item_metadata.tree
+        as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in metadata}
+        arrays = checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    manifest = json.loads(arrays.pop("manifest").tobytes())
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"written in format {manifest['format']}, this version reads format {FORMAT}")
+    for i, (_, shape, dtype) in enumerate(manifest["leaves"]):
+        if 0 in shape:
+            arrays[f"{i:05d}"] = np.zeros(shape, dtype)
+    arrays = {name: np.asarray(arrays[name]) for name in sorted(arrays)}
+    if _digest(arrays) != manifest["digest"]:
+        raise ValueError("the digest of its arrays is not the one written with them")
+    return list(arrays.values()), manifest["leaves"]
+
+
+def _decode(template: dict[str, PyTree], leaves: list[np.ndarray], stored: list[list], path: Path) -> dict[str, PyTree]:
+    wanted, structure = jax.tree_util.tree_flatten_with_path(template)
+    entries = tuple(f"[{name!r}]" for name in template)
+    chosen = [i for i, (name, _, _) in enumerate(stored) if name.startswith(entries)]
+    stored, leaves = [stored[i] for i in chosen], [leaves[i] for i in chosen]
+    expected = [[jax.tree_util.keystr(name), *_kind(_to_numpy(leaf))] for name, leaf in wanted]
+    if expected != stored:
+        here = next((e for e in expected if e not in stored), None)
+        there = next((s for s in stored if s not in expected), None)
+        raise CheckpointError(
+            f"the checkpoint {path} belongs to another network, rule or optimiser: it holds {_describe(there)}, "
+            f"this run needs {_describe(here)}. Resume with the recipe that is stored in the run folder."
+        )
+    return structure.unflatten(_like(leaf, array) for (_, leaf), array in zip(wanted, leaves, strict=True))
+
+
+def _describe(leaf: list | None) -> str:
+    return "nothing more" if leaf is None else f"{leaf[0]} of shape {tuple(leaf[1])} and type {leaf[2]}"
+
+
+def _to_numpy(leaf) -> np.ndarray:
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf)
+
+
+def _like(leaf, array: np.ndarray):
+    if not isinstance(leaf, jax.Array):
+        return array
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+    return jnp.asarray(array)
+
+
+def _kind(array: np.ndarray) -> tuple[list[int], str]:
+    return list(array.shape), str(array.dtype)
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if "No space left" in text or "RESOURCE_EXHAUSTED" in text or getattr(error, "errno", None) == 28:
+        return "the disk is full"
+    return (text.splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,162 @@
+"""Many optimiser steps as one compiled program."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from retrograde import losses
+
+
+class TrainingState(eqx.Module):
+    """All that a step changes; with several seeds everything but `step` has a first axis `seed`.
+
+    Attributes:
+        params: The trainable leaves of the network.
+        optimiser_state: What the optimiser remembers.
+        rule_state: What the rule remembers, or `None`.
+        order: Trial numbers of the running epoch; `None` for a task without end.
+        step: Updates made so far, the same for all seeds.
+    """
+
+    params: PyTree
+    optimiser_state: PyTree
+    rule_state: PyTree
+    order: Int[Array, "*seed trial"] | None
+    step: Int[Array, ""]
+
+
+class Problem(eqx.Module):
+    """All that stays as it is; its arrays are arguments of the program, never constants inside it."""
+
+    rest: PyTree  # the network without what is trained
+    trainable: PyTree  # which leaves those are: `network.project()` gives whole networks
+    task: PyTree
+    rule: PyTree
+    optimiser: optax.GradientTransformation
+    loss: Callable
+    regulariser: Callable | None
+    data_keys: Key[Array, "*seed"]
+    noise_keys: Key[Array, "*seed"]
+    batch: int = eqx.field(static=True)
+    buffer: int = eqx.field(static=True)  # most steps of one dispatch
+
+
+METRICS = 3  # loss, accuracy, gradient norm: the first of `_history.METRICS`
+
+
+@eqx.filter_jit(donate="all-except-first")
+def dispatch(
+    problem_and_stop: tuple[Problem, Int[Array, ""]], state: TrainingState
+) -> tuple[TrainingState, Float[Array, "buffer seed metric"], Bool[Array, "seed flag"]]:
+    """Makes updates until step `stop`, the buffer is full, or something is not finite.
+
+    The number of steps is data, not shape, so one compiled program serves every dispatch of a run, and no number
+    depends on where one dispatch ends and the next begins.
+
+    Returns:
+        The state, the metrics of each step, and what went wrong: loss, then each leaf of `params`. The step that
+        went wrong is not applied.
+    """
+    problem, stop = problem_and_stop
+    first = state.step
+    arrays, static = eqx.partition(state, eqx.is_array)
+    leaves = jax.tree.leaves(state.params)
+    seeds = problem.noise_keys.size
+    buffer = jnp.zeros((problem.buffer, seeds, METRICS), leaves[0].dtype)
+    flags = jnp.zeros((seeds, 1 + len(leaves)), bool)
+
+    def unfinished(carry):
+        arrays, _, flags = carry
+        return (arrays.step < stop) & (arrays.step - first < problem.buffer) & ~flags.any()
+
+    def step(carry):
+        arrays, buffer, _ = carry
+        state = eqx.combine(arrays, static)
+        new, metrics, flags = _update_all(problem, state)
+        buffer = buffer.at[state.step - first].set(metrics.astype(buffer.dtype))
+        good = ~flags.any()
+        new = jax.tree.map(lambda new, old: jnp.where(good, _as(new, old), old), eqx.filter(new, eqx.is_array), arrays)
+        return new, buffer, flags
+
+    arrays, buffer, flags = jax.lax.while_loop(unfinished, step, (arrays, buffer, flags))
+    return eqx.combine(arrays, static), buffer, flags
+
+
+def _as(new: Array, old: Array) -> Array:
+    """`new` in the exact type of `old`, weak types included, so that the loop's types close."""
+    return new if new.dtype == old.dtype and not new.weak_type else jax.lax.convert_element_type(new, old.dtype)
+
+
+def _update_all(problem: Problem, state: TrainingState):
+    """One step of every seed: `"seed metric"`, `"seed flag"`."""
+    if problem.noise_keys.ndim == 0:
+        new, metrics, flags = _update(state, problem)
+        return new, metrics[None], flags[None]
+
+    # `step`, task and the rest are not mapped: so the `cond` that shuffles remains a `cond`
+    def one_seed(params, optimiser_state, rule_state, order, rest, data_key, noise_key):
+        here = dataclasses.replace(problem, rest=rest, data_keys=data_key, noise_keys=noise_key)
+        new, metrics, flags = _update(TrainingState(params, optimiser_state, rule_state, order, state.step), here)
+        return (new.params, new.optimiser_state, new.rule_state, new.order), metrics, flags
+
+    changing = (state.params, state.optimiser_state, state.rule_state, state.order)
+    fixed = (problem.rest, problem.data_keys, problem.noise_keys)
+    changed, metrics, flags = eqx.filter_vmap(one_seed)(*changing, *fixed)
+    return TrainingState(*changed, state.step + 1), metrics, flags
+
+
+def _update(state: TrainingState, problem: Problem):
+    """One step of one seed. All that is random in step k comes from `fold_in(key, k)`, in epoch e from `e`."""
+    order, trials = _next_batch(state, problem)
+    task = problem.task
+
+    def objective(network, rule, key):
+        outputs = network(trials.inputs, rule=rule, key=key, readout_steps=task.target_steps).outputs
+        loss = problem.loss(outputs, trials)
+        extra = 0.0 if problem.regulariser is None else problem.regulariser(network)
+        is_classification = task.loss == "cross_entropy"
+        accuracy = losses.accuracy(outputs, trials) if is_classification else jnp.full_like(loss, jnp.nan)
+        return loss + extra, (loss, accuracy)
+
+    network = eqx.combine(state.params, problem.rest)
+    (total, (loss, accuracy)), gradients, rule_state = problem.rule.value_and_grad(
+        objective, network, rule_state=state.rule_state, key=jr.fold_in(problem.noise_keys, state.step)
+    )
+    gradients = eqx.filter(gradients, problem.trainable)
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to the power of an integer counter
+        updates, optimiser_state = problem.optimiser.update(gradients, state.optimiser_state, state.params)
+    network = eqx.combine(eqx.apply_updates(state.params, updates), problem.rest).project()
+    params = eqx.filter(network, problem.trainable)
+
+    norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients)))
+    metrics = jnp.stack([x.astype(total.dtype) for x in (loss, accuracy, norm)])
+    bad = [_not_finite(g) | _not_finite(p) for g, p in zip(*map(jax.tree.leaves, (gradients, params)), strict=True)]
+    flags = jnp.stack([_not_finite(total), *bad])
+    return TrainingState(params, optimiser_state, rule_state, order, state.step + 1), metrics, flags
+
+
+def _not_finite(array: Array) -> Bool[Array, ""]:
+    return ~jnp.isfinite(array).all()
+
+
+def _next_batch(state: TrainingState, problem: Problem) -> tuple[Any, Any]:
+    task, batch, key = problem.task, problem.batch, problem.data_keys
+    if state.order is None:
+        return None, task.sample(jr.fold_in(key, state.step), batch, split="train")
+    (size,) = state.order.shape
+    per_epoch = size // batch  # the last, partial batch is left out
+    epoch, position = state.step // per_epoch, state.step % per_epoch
+    order = jax.lax.cond(position == 0, lambda order: shuffled(key, epoch, size), lambda order: order, state.order)
+    return order, task.take(jax.lax.dynamic_slice(order, (position * batch,), (batch,)), "train")
+
+
+def shuffled(key: Key[Array, ""], epoch: Int[Array, ""], size: int) -> Int[Array, " trial"]:
+    """The order of the trials in an epoch."""
+    return jr.permutation(jr.fold_in(key, epoch), jnp.arange(size, dtype=jnp.int32))
