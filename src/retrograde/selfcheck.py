@@ -72,6 +72,7 @@ def _devices() -> str:
 
 def _gradient(dtype: str, tolerance: float) -> str:
     """Compares BPTT through a tiny ensemble with central finite differences along a random direction."""
+    import equinox as eqx
     import jax
 
     from retrograde.network import Network, Projection
@@ -100,15 +101,13 @@ def _gradient(dtype: str, tolerance: float) -> str:
             readout="readout",
         )
         inputs = jr.normal(keys[3], (5, 2, 3))
-        leaves, structure = jax.tree.flatten(network)
-        directions = [
-            jr.normal(key, leaf.shape) for key, leaf in zip(jr.split(keys[4], len(leaves)), leaves, strict=True)
-        ]
+        trained, rest = eqx.partition(network, network.trainable())
+        direction = jax.tree.map(lambda leaf: jr.normal(keys[4], leaf.shape), trained)
 
         @jax.jit
         def loss(step):
-            moved = [leaf + step * direction for leaf, direction in zip(leaves, directions, strict=True)]
-            outputs = structure.unflatten(moved)(inputs, rule=BPTT(), key=keys[5]).outputs
+            moved = jax.tree.map(lambda leaf, slope: leaf + step * slope, trained, direction)
+            outputs = eqx.combine(moved, rest)(inputs, rule=BPTT(), key=keys[5]).outputs
             return (outputs**2).sum()
 
         width = 1e-5 if dtype == "float64" else 1e-2

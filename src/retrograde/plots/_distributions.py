@@ -26,6 +26,7 @@ def plot_distribution(values: Mapping[str, Float[np.ndarray, "..."]], *, xlabel:
         counts, _ = np.histogram(value, edges)
         ax.stairs(100 * counts / value.size, edges, label=name, color=colour(number), linewidth=1.3)
     ax.set_yscale("log")
+    ax.locator_params(axis="x", nbins=6)
     ax.set(xlabel=xlabel, ylabel="connections (%)")
     ax.grid(alpha=0.3)
     ax.legend(frameon=False, fontsize=8)

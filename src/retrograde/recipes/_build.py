@@ -91,5 +91,5 @@ def build(recipe: Recipe) -> Experiment:
         28
     """
     experiment = Experiment(recipe, recipe.task.build(), recipe.rule.build())
-    experiment.optimiser  # noqa: B018: so that groups that match nothing are refused here
+    _ = experiment.optimiser  # so that groups that match nothing are refused here
     return experiment

@@ -106,9 +106,7 @@ def parameter_model(kind: str, name: str) -> type[BaseModel]:
             raise PydanticCustomError(
                 "not_in_toml",
                 "{problem}",
-                {
-                    "problem": f"{name!r} needs `{argument.name}`; a recipe cannot say that, so build the network in Python"
-                },
+                {"problem": f"{name!r} needs `{argument.name}`; only Python can say that, not a recipe"},
             )
     return create_model(f"{kind}.{name}", __config__=CONFIG, **fields)
 

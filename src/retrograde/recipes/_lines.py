@@ -8,7 +8,7 @@ Path = tuple[str, ...]
 
 
 def key_lines(text: str) -> dict[Path, int]:
-    """Finds the line on which each section and key of a TOML text stands, since `tomllib` does not say.
+    r"""Finds the line on which each section and key of a TOML text stands, since `tomllib` does not say.
 
     Args:
         text: TOML that `tomllib` accepts.
@@ -19,7 +19,7 @@ def key_lines(text: str) -> dict[Path, int]:
         (`line_of`).
 
     Example:
-        >>> key_lines("[training]\\nsteps = 10\\n")
+        >>> key_lines("[training]\nsteps = 10\n")
         {('training',): 1, ('training', 'steps'): 2}
     """
     found: dict[Path, int] = {}
