@@ -113,7 +113,7 @@ LOSSES: dict[str, Callable[[Float[Array, "steps batch output"], Trials], Float[A
 
 def _counted(outputs, trials):
     """Sets outputs that do not count to 0, so that one that has overflowed there cannot make the gradient NaN."""
-    return jnp.where((trials.mask != 0)[:, :, None], outputs, jnp.zeros_like(outputs))
+    return jnp.where(trials.mask.astype(bool)[:, :, None], outputs, jnp.zeros_like(outputs))
 
 
 def _masked_mean(values, trials):

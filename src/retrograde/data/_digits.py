@@ -67,7 +67,7 @@ def load_digits() -> Digits:
     file = importlib.resources.files("retrograde.data") / SHIPPED
     repair = "The installation is incomplete: install retrograde again."
     try:
-        with importlib.resources.as_file(file) as path, np.load(path, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             digits = Digits(**{field.name: arrays[field.name] for field in dataclasses.fields(Digits)})
     except FileNotFoundError:
         raise DataError(f"The shipped digits are missing: there is no file {file}. {repair}") from None

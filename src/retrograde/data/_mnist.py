@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import os
 import zlib
 from pathlib import Path
@@ -107,9 +108,10 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
             f"{path} is not an IDX file of unsigned bytes with {axes} axes: its content starts with "
             f"{content[:4].hex(' ')}, expected {MAGIC[axes].hex(' ')}. {again}"
         )
-    shape = tuple(int(n) for n in np.frombuffer(content[4 : 4 + 4 * axes], ">u4"))
-    expected = 4 + 4 * axes + int(np.prod(shape, dtype=np.int64))
-    if len(shape) != axes or len(content) != expected:
+    header = content[4 : 4 + 4 * axes].ljust(4 * axes, b"\0")
+    shape = tuple(int(n) for n in np.frombuffer(header, ">u4"))
+    expected = 4 + 4 * axes + math.prod(shape)
+    if len(content) != expected:
         raise DataError(
             f"{path} is cut short or too long: its header promises {expected:,} bytes (shape {shape}), there are "
             f"{len(content):,}. {again}"
@@ -132,13 +134,13 @@ def _content(path: Path, again: str) -> bytes:
         raise DataError(f"{path} is empty. {again}")
     if path.suffix != ".gz":
         return raw
+    if raw[:2] != b"\x1f\x8b":
+        raise DataError(f"{path} is not a gzip file: it starts with {raw[:2].hex(' ')}, not 1f 8b. {again}")
     try:
         return gzip.decompress(raw)
-    except gzip.BadGzipFile:
-        raise DataError(f"{path} is not a gzip file: it starts with {raw[:2].hex(' ')}, not 1f 8b. {again}") from None
     except EOFError:
         raise DataError(f"{path} is cut short: the gzip stream ends after {len(raw):,} bytes. {again}") from None
-    except zlib.error as error:
+    except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path} is damaged: {error}. {again}") from error
 
 

@@ -102,7 +102,7 @@ class Add(AbstractTask):
         coins = -(-self.steps // self.repeat)
         first = max(self.t1, self.t2)
         x, chance = jax.vmap(lambda key: self._draw(key, coins), out_axes=1)(trial_keys(self.seed, split, index))
-        # In quarters, so that everything random is an integer: the same trials in float32 and float64.
+        # The probability of each target, in quarters; `chance` is one of 0, 1, 2, 3.
         quarters = 2 + 2 * x[first - self.t1 : coins - self.t1] - x[first - self.t2 : coins - self.t2]
 
         x = jnp.repeat(x, self.repeat, axis=0)[: self.steps].astype(dtype)
@@ -116,9 +116,9 @@ class Add(AbstractTask):
         return Trials(inputs=jnp.stack([x, 1 - x], axis=-1), targets=targets, mask=mask)
 
     def _draw(self, key, coins: int):
-        coin_key, chance_key = jr.split(key)
-        x = jr.randint(coin_key, (coins,), 0, 2, dtype=jnp.int32)
-        return x, jr.randint(chance_key, (coins,), 0, 4, dtype=jnp.int32)
+        # One call of the generator and integers only: quick to compile, and the same trials in float32 and float64.
+        bits = jr.bits(key, (coins,), jnp.uint32)
+        return (bits & 1).astype(jnp.int32), (bits >> 1 & 3).astype(jnp.int32)
 
     @staticmethod
     def loss_levels() -> dict[str, float]:

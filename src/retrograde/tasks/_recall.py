@@ -124,9 +124,8 @@ class DelayedRecall(AbstractTask):
         )
 
     def _draw(self, key):
-        symbol_key, delay_key, distractor_key = jr.split(key, 3)
-        # int32 whatever the default is: the same trials with and without x64.
-        symbol = jr.randint(symbol_key, (), 0, self.symbols, dtype=jnp.int32)
-        delay = jr.randint(delay_key, (), self.delay - self.jitter, self.delay + 1, dtype=jnp.int32)
-        distractor = jr.randint(distractor_key, (self.steps,), 0, self.symbols, dtype=jnp.int32)
-        return symbol, delay, distractor
+        # One call of the generator and integers only: quick to compile, and the same trials in float32 and float64.
+        bits = jr.bits(key, (2 + self.steps,), jnp.uint32)
+        symbols = (bits % self.symbols).astype(jnp.int32)
+        delay = self.delay - (bits[1] % (self.jitter + 1)).astype(jnp.int32)
+        return symbols[0], delay, symbols[2:]
