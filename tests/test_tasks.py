@@ -15,7 +15,7 @@ from retrograde.data import load_digits
 from retrograde.losses import cross_entropy
 from retrograde.tasks import TASKS, AbstractTask, Add, DelayedRecall, SequentialDigits, Trials
 from retrograde.tasks._abstract import check_integer
-from retrograde.testing import check_task
+from retrograde.testing import ContractError, check_task
 
 EXAMPLES = {
     "rows": SequentialDigits(validation=100),
@@ -479,7 +479,7 @@ BROKEN = {
 @pytest.mark.parametrize("fault", BROKEN)
 def test_check_task_names_the_fault(fault):
     task, message = BROKEN[fault]
-    with pytest.raises(AssertionError, match=message):
+    with pytest.raises(ContractError, match=message):
         check_task(task())
 
 

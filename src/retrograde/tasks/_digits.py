@@ -46,6 +46,7 @@ class SequentialDigits(AbstractTask):
         retrograde.data.DataError: If the data are missing or damaged.
 
     Example:
+        >>> import jax
         >>> task = SequentialDigits(order="pixels", pool=4)
         >>> task.sample(jax.random.key(0), 32).inputs.shape
         (49, 32, 1)
