@@ -1,4 +1,4 @@
-"""How every benchmark here measures: contenders in processes of their own, timed in turn, medians, ratios of one run."""
+"""How every benchmark here measures: contenders in processes of their own, timed in turn, ratios within one run."""
 
 import argparse
 import json
@@ -53,7 +53,7 @@ class Timing:
         return statistics.median(self.seconds)
 
 
-def race(contenders: Mapping[str, Contender], *, repeats: int, warm: int = 2) -> dict[str, Timing]:
+def race(contenders: Mapping[str, Contender], *, repeats: int, warm: int = 6) -> dict[str, Timing]:
     """Times contenders in turn, A B C A B C …, so that whatever else the machine does meets all alike.
 
     Each lives in its own process, where its thread pools and its allocator cannot disturb another's.
@@ -61,7 +61,8 @@ def race(contenders: Mapping[str, Contender], *, repeats: int, warm: int = 2) ->
     Args:
         contenders: By name.
         repeats: Calls of each that are timed.
-        warm: Calls of each before that.
+        warm: Calls of each before that. The first updates of an ensemble are dearer than those of a training run:
+            their gradients exceed the clip's limit, so that singular values are computed.
 
     Returns:
         The timings by name.

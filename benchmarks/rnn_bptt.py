@@ -1,8 +1,8 @@
 """Forward pass and gradient of a plain tanh network against `torch.nn.RNN` on the CPU.
 
 All contenders have the same weights and inputs, float32, no biases, and the loss is half the mean square of the outputs
-of all steps; that their losses and gradients agree is checked before the clock starts. Each runs at the best of one and
-all threads. Needs the extra `benchmarks` (PyTorch).
+of all steps; unless their losses and gradients agree nothing is reported. Each runs at the best of one and all threads.
+Needs the extra `benchmarks` (PyTorch).
 
     python benchmarks/rnn_bptt.py [--json] [--repeats N] [--quick]
 """
