@@ -37,12 +37,13 @@ app.add_typer(data_app, name="data")
 app.command()(doctor)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         import retrograde
 
         print(f"retrograde {retrograde.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

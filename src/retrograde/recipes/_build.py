@@ -91,5 +91,11 @@ def build(recipe: Recipe) -> Experiment:
         28
     """
     experiment = Experiment(recipe, recipe.task.build(), recipe.rule.build())
+    splits, training = experiment.task.splits, recipe.training
+    if training.validate_every and training.validation_split not in splits:
+        raise ValueError(
+            f"`validation_split = {training.validation_split!r}` in [training]: {recipe.task.name} has no such trials; "
+            f"pick one of {', '.join(splits)}"
+        )
     _ = experiment.optimiser  # so that groups that match nothing are refused here
     return experiment

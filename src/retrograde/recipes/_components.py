@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax.random as jr
 from jaxtyping import AbstractArray, Array, Key
@@ -134,7 +134,7 @@ class Component(BaseModel):
         return name
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _fits(self) -> "Component":
         self.parameters()
         self._try()
         return self
@@ -221,6 +221,7 @@ def did_you_mean(word: str, words: list[str]) -> str:
     """Suggests the nearest of `words`, or lists them."""
     same = {_squeeze(known): known for known in words}
     nearest = difflib.get_close_matches(_squeeze(word), same, n=1, cutoff=0.6)
+    nearest = nearest or [known for known in same if word and known.startswith(_squeeze(word))]
     if nearest:
         return f"did you mean {same[nearest[0]]!r}?"
     return f"pick one of {', '.join(words)}" if words else "it takes no keys"

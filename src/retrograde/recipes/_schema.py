@@ -1,6 +1,6 @@
 """What a recipe may say, section by section."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -69,7 +69,7 @@ class EarlyStop(Section):
     after: int = Field(default=0, ge=0, description="Never stop before this update.")
 
     @model_validator(mode="after")
-    def _can_be_reached(self) -> Self:
+    def _can_be_reached(self) -> "EarlyStop":
         if self.threshold is None and self.patience is None:
             raise ValueError("give a `threshold`, a `patience` or both, else nothing ever stops")
         return self
@@ -90,7 +90,7 @@ class Training(Section):
     early_stop: EarlyStop | None = Field(default=None, description="When to stop before the last update.")
 
     @model_validator(mode="after")
-    def _validates(self) -> Self:
+    def _validates(self) -> "Training":
         stop = self.early_stop
         if stop is not None and stop.metric.startswith("validation") and not self.validate_every:
             raise ValueError(f"`early_stop` watches {stop.metric}, so `validate_every` must not be 0")

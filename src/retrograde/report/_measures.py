@@ -3,7 +3,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -76,7 +76,7 @@ class Measures:
         return write_file(Path(folder) / FILE, lambda new: save_arrays(new, arrays))
 
     @classmethod
-    def load(cls, folder: str | os.PathLike) -> Self | None:
+    def load(cls, folder: str | os.PathLike) -> "Measures | None":
         """Reads them back; `None` if the run has not been measured yet.
 
         Raises:
@@ -84,8 +84,8 @@ class Measures:
         """
         path = Path(folder) / FILE
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
+                arrays = {name: content[name] for name in content.files}
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

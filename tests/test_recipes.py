@@ -1,0 +1,168 @@
+"""Recipes: what they say is what is built, and what they cannot say is refused with its place."""
+
+import jax
+import jax.random as jr
+import numpy as np
+import pytest
+
+import retrograde as rg
+from retrograde import recipes
+from retrograde.recipes._lines import key_lines, line_of
+
+SHIPPED = list(recipes.shipped())
+NEEDS_MNIST = {"digits-full", "digits-full-bptt"}
+
+
+def test_lines_of_keys_in_every_notation_of_toml():
+    text = 'a.b = 1\ntext = """\n[no]\nno = 1\n"""\n["x y"] # remark\nlist = [\n  1,\n]\ntable = { in = 1 }\n[p . q]\n'
+    lines = key_lines(text)
+    assert lines == {
+        ("a",): 1,
+        ("a", "b"): 1,
+        ("text",): 2,
+        ("x y",): 6,
+        ("x y", "list"): 7,
+        ("x y", "table"): 10,
+        ("p", "q"): 11,
+    }
+    assert line_of(("x y", "table", "in"), lines) == 10
+    assert line_of(("nowhere",), lines) is None
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_are_valid_and_survive_being_written(name, tmp_path):
+    recipe = recipes.read(name)
+    copy = tmp_path / "copy.toml"
+    copy.write_text(recipes.to_toml(recipe), encoding="utf-8")
+    assert recipes.read(copy) == recipe
+    assert recipe.summary
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in NEEDS_MNIST])
+def test_shipped_recipes_build_networks_that_fit_their_task(name):
+    experiment = recipes.build(recipes.read(name))
+    task = experiment.task
+    network = experiment.network(jr.key(0))
+    trials = task.sample(jr.key(1), 2)
+    shape = jax.eval_shape(lambda n: n(trials.inputs, key=jr.key(2), readout_steps=task.target_steps).outputs, network)
+    assert shape.shape == (task.target_steps, 2, task.outputs)
+
+
+def test_the_main_job_has_the_constants_of_the_paper():
+    network = recipes.build(recipes.read("digits")).network(jr.key(0))
+    synapses = {name: projection.synapse for name, projection in network.projections.items()}
+    assert {name: synapse.shape for name, synapse in synapses.items()} == {
+        "input->hidden": (100, 28),
+        "hidden->hidden": (100, 100),
+        "hidden->readout": (10, 100),
+    }
+    np.testing.assert_array_equal(synapses["hidden->hidden"].m, np.eye(100))
+    np.testing.assert_allclose(np.std(synapses["input->hidden"].m), 0.28**0.5, rtol=0.05)
+    for synapse in synapses.values():
+        assert not np.any(synapse.pi)
+        xi = np.asarray(synapse.xi)
+        assert 0 <= xi.min() < 0.005 and 0.095 < xi.max() < 0.1
+        np.testing.assert_allclose(xi.mean(), 0.05, rtol=0.05)
+    neuron = network.populations["hidden"]
+    assert (neuron.activation, neuron.alpha, neuron.initial) == ("relu", 0.1, 0.1)
+
+
+def test_the_baseline_starts_from_the_means_of_the_ensemble():
+    ensemble, plain = (recipes.build(recipes.read(name)).network(jr.key(3)) for name in ("digits", "digits-bptt"))
+    for name, projection in ensemble.projections.items():
+        np.testing.assert_array_equal(projection.synapse.m, plain.projections[name].synapse.weight)
+
+
+def test_decay_spares_pi_and_groups_override():
+    """One update without any gradient: only the decay moves weights."""
+    recipe = recipes.read("digits", ["neuron.size=3", "optimiser.learning_rate=0.5", "optimiser.name=sgd"])
+    experiment = recipes.build(recipe)
+    network = experiment.network(jr.key(0))
+    trained = rg.training.optimiser  # the public door exists
+    assert callable(trained)
+    import equinox as eqx
+
+    params = eqx.filter(network, network.trainable())
+    params = jax.tree.map(lambda leaf: leaf + 1.0, params)
+    optimiser = experiment.optimiser
+    updates, _ = optimiser.update(jax.tree.map(jax.numpy.zeros_like, params), optimiser.init(params), params)
+    synapse, value = updates.projections["hidden->hidden"].synapse, params.projections["hidden->hidden"].synapse
+    np.testing.assert_allclose(synapse.m, -0.5 * 1e-4 * value.m, rtol=1e-6)
+    np.testing.assert_allclose(synapse.xi, -0.5 * 1e-4 * value.xi, rtol=1e-6)
+    assert not np.any(synapse.pi)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("training.steps=7", 7),
+        ("training.steps = 1_0", 10),
+        ("task.order=pixels", "pixels"),
+        ("task.order='pixels'", "pixels"),
+        ("optimiser.learning_rate=1", 1.0),
+        ("synapses.input={name='dense', weight=0.5}", {"name": "dense", "weight": 0.5}),
+    ],
+)
+def test_overrides(setting, value):
+    recipe = recipes.read("digits", [setting])
+    path = setting.partition("=")[0].strip().split(".")
+    found = recipe.model_dump()
+    for part in path:
+        found = found[part]
+    assert found == value and type(found) is type(value)
+
+
+def test_names_may_be_written_as_the_classes_are():
+    assert recipes.find("neurons", "LeakyRate") is recipes.find("neurons", "leaky_rate") is rg.neurons.LeakyRate
+    assert recipes.find("rules", "TruncatedBPTT") is rg.rules.TruncatedBPTT
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    text = recipes.to_toml(recipes.read("digits"))
+    path.write_text(text.replace("batch", "bach").replace("alpha", "alpah").replace("decay = 0.0001", "decay = true"))
+    with pytest.raises(recipes.RecipeError) as caught:
+        recipes.read(path, ["training.seed=-1"])
+    problems = caught.value.problems
+    assert [problem.partition(": ")[2].split(";")[0] for problem in problems] == [
+        "'seed' in [training] must be at least 0, got -1",
+        "unknown key 'alpah' in [neuron]",
+        "'decay' in [optimiser] must be a number, got true",
+        "unknown key 'bach' in [training]",
+    ]
+    lines = path.read_text().splitlines()
+    for problem, key in zip(problems[1:], ("alpah", "decay", "bach"), strict=True):
+        number = int(problem.split(":")[1])
+        assert lines[number - 1].startswith(key), problem
+    assert problems[0].startswith("--set training.seed=-1: ")
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+def test_initialisers(shape):
+    make = {name: lambda f=f, **k: np.asarray(f(jr.key(0), shape, **k)) for name, f in recipes.INITIALISERS.items()}
+    Q = make["orthogonal"](scale=2.0)
+    gram = Q @ Q.T if shape[0] <= shape[1] else Q.T @ Q
+    np.testing.assert_allclose(gram, 4 * np.eye(min(shape)), atol=1e-12)
+    np.testing.assert_array_equal(make["identity"](scale=3.0), 3 * np.eye(*shape))
+    np.testing.assert_array_equal(make["constant"](value=0.5), np.full(shape, 0.5))
+    np.testing.assert_array_equal(make["zeros"](), np.zeros(shape))
+    np.testing.assert_allclose(make["scaled_normal"](gain=2.0), make["normal"](sd=2.0 / shape[1] ** 0.5))
+    assert {value.shape for value in (make["uniform"](), make["normal"](sd=1.0, mean=2.0))} == {shape}
+
+
+def test_orthogonal_rotations_are_even():
+    """Without the sign correction of QR, the diagonal of the draws would be one-sided."""
+    diagonals = [np.diag(recipes.INITIALISERS["orthogonal"](jr.key(i), (3, 3))) for i in range(60)]
+    assert abs(np.mean(np.sign(diagonals))) < 0.3
+
+
+def test_every_key_is_documented():
+    from pathlib import Path
+
+    from retrograde.recipes import _schema
+
+    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    sections = (_schema.Recipe, _schema.Optimiser, _schema.Training, _schema.Evaluation, _schema.EarlyStop)
+    keys = [key for section in (*sections, _schema.Synapses, _schema.Group) for key in section.model_fields]
+    assert [key for key in keys if f"`{key}`" not in page and f"[{key}" not in page] == []
+    assert [name for name in (*recipes.INITIALISERS, *SHIPPED) if f"`{name}`" not in page] == []
