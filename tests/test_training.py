@@ -54,13 +54,13 @@ def params(network):
 
 
 def test_it_learns_and_stays_in_range():
-    result = fit(steps=300, log_every=50)
-    assert result.history.accuracy[0, -1] > 0.9 > result.history.accuracy[0, 0]
+    result = fit(steps=300)
+    assert result.history.loss[0, -1] < 0.1 < 0.5 < result.history.loss[0, 0]
     assert result.evaluate().accuracy > 0.9
     pi = np.concatenate([p.synapse.pi.ravel() for p in result.network.projections.values()])
     xi = np.concatenate([p.synapse.xi.ravel() for p in result.network.projections.values()])
     # Adam moves each by about the learning rate in every step: without the projection some would leave the range
-    assert pi.min() == 0 and pi.max() <= 1 and xi.min() == 0
+    assert pi.min() == 0 and pi.max() == 1 and xi.min() == 0
 
 
 def test_the_callers_network_is_not_consumed():
@@ -83,7 +83,7 @@ def test_epochs_are_without_replacement():
     # labels beyond the classes: the accuracy means nothing here
     fit(PLAIN, task, optimiser=SGD, steps=7, batch=3, loss=loss)
     jax.effects_barrier()
-    first, second, third = sum(seen[:3], []), sum(seen[3:6], []), seen[6]
+    first, second, third = [*seen[0], *seen[1], *seen[2]], [*seen[3], *seen[4], *seen[5]], seen[6]
     assert len(set(first)) == len(set(second)) == 9 and len(set(third)) == 3
     assert first != second
     assert set(first) | set(second) <= set(range(10))
@@ -125,8 +125,8 @@ def test_history_averages_between_rows():
 
 
 def test_seeds_are_independent_runs():
-    both = fit(tiny.ensemble, seeds=2, validate_every=20)
-    alone = fit(tiny.ensemble, validate_every=20)
+    both = fit(tiny.ensemble, seeds=2)
+    alone = fit(tiny.ensemble)
     assert both.history.loss.shape == (2, 2)
     for x, y in zip(arrays(both.seed(0)), arrays(alone.network), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12)
@@ -183,7 +183,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     def loss(outputs, trials):
         return jnp.where(trials.targets[0, 0] < 2, jnp.nan, 1.0) * outputs.sum()
 
-    with pytest.raises(training.DivergedError, match="at update 1: the loss and .*all 3 parameter groups") as caught:
+    with pytest.raises(training.DivergedError, match=r"at update 1: the loss and .*all 3 parameter groups") as caught:
         fit(PLAIN, optimiser=SGD, loss=loss)
     assert_equal(caught.value.result.network, PLAIN)
 
@@ -263,7 +263,7 @@ def test_endless_task_and_masked_weights_and_regression():
         inputs=task.inputs,
         readout="readout",
     )
-    regression = not task.loss == "cross_entropy"
+    regression = task.loss != "cross_entropy"
     result = fit(network, task, optimiser=optax.adam(0.01), steps=3, log_every=1)
     assert len(set(result.history.loss[0])) == 3
     assert np.isnan(result.history.accuracy).all() == regression

@@ -95,8 +95,6 @@ def main() -> None:
     options = parser.parse_args()
     training.compile_cache(options.cache)
     fit(
-        ensemble,
-        seeds=2,
         steps=options.steps,
         folder=options.folder,
         resume=True,

@@ -1,11 +1,15 @@
 """Checkpoints: written by Orbax (arrays only, no pickle), whole or not there at all."""
 
+import gc
 import hashlib
 import json
 import logging
 import shutil
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,24 +51,24 @@ class Checkpoints:
             RunError: If it cannot be written. Earlier checkpoints stay as they are.
         """
         path = self._path(step)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                import orbax.checkpoint as ocp  # half a second: not for those who only import the library
-
-                with _quiet():
-                    _checkpointer().save(path.absolute(), args=ocp.args.PyTreeSave(_encode(tree)))
-            for old in self.steps()[self.keep :]:
-                # by a name that is no checkpoint, lest a kill between two files leave half of one
-                doomed = self._path(old).rename(self.folder / f"{old:08d}.deleting")
-                shutil.rmtree(doomed)
-        except Exception as error:  # tensorstore raises `ValueError` or an XLA error for a full disk
+        _, reason = _quietly(lambda: self._save(path, tree))
+        if reason is not None:
             shutil.rmtree(self.folder / f"{path.name}.orbax-checkpoint-tmp", ignore_errors=True)
             raise RunError(
-                f"could not write the checkpoint {path}: {_reason(error)}. "
+                f"could not write the checkpoint {path}: {reason}. "
                 f"Checkpoints still there: {', '.join(map(str, self.steps())) or 'none'}. "
                 "Free some space or mend the permissions, then resume the run."
-            ) from error
+            )
+
+    def _save(self, path: Path, tree: dict[str, PyTree]) -> None:
+        import orbax.checkpoint as ocp  # half a second: not for those who only import the library
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _checkpointer().save(path.absolute(), args=ocp.args.PyTreeSave(_encode(tree)))
+        for old in self.steps()[self.keep :]:
+            # by a name that is no checkpoint, lest a kill between two files leave half of one
+            shutil.rmtree(self._path(old).rename(self.folder / f"{old:08d}.deleting"))
 
     def load(
         self, template: dict[str, PyTree], warn: Callable[[str], None], step: int | None = None
@@ -82,13 +86,12 @@ class Checkpoints:
         tried = []
         for candidate in self.steps() if step is None else [step]:
             path = self._path(candidate)
-            try:
-                leaves, paths = _read(path)
-            except Exception as error:  # whatever damaged bytes may cause in Orbax, tensorstore, json
-                tried.append(f"{path.name}: {_reason(error)}")
-                warn(f"checkpoint {path} is damaged ({_reason(error)}); trying the one before it")
+            content, reason = _quietly(lambda path=path: _read(path))
+            if content is None:
+                tried.append(f"{path.name}: {reason}")
+                warn(f"checkpoint {path} is damaged ({reason}); trying the one before it")
                 continue
-            return candidate, _decode(template, leaves, paths, path)
+            return candidate, _decode(template, *content, path)
         raise CheckpointError(
             f"no checkpoint in {self.folder} can be read"
             + (f" ({'; '.join(tried)})" if tried else ": there is none")
@@ -117,15 +120,22 @@ def _checkpointer():
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
 
 
-class _quiet:
-    """Keeps Orbax's progress notes out of the user's terminal; errors still arrive as exceptions."""
-
-    def __enter__(self):
-        self.level = logging.getLogger("absl").level
-        logging.getLogger("absl").setLevel(logging.ERROR)
-
-    def __exit__(self, *_):
-        logging.getLogger("absl").setLevel(self.level)
+def _quietly(call: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What `call` returns, or why it failed; without what Orbax's threads and coroutines print beside an exception."""
+    log = logging.getLogger("absl")
+    before = log.level, threading.excepthook, sys.unraisablehook
+    log.setLevel(logging.CRITICAL + 1)
+    threading.excepthook = sys.unraisablehook = lambda *_: None
+    try:
+        try:
+            return call(), None
+        except Exception as error:  # of a full disk or damaged bytes Orbax, tensorstore and json make many kinds
+            reason = _reason(error)
+        gc.collect()  # coroutines that were cut short complain on being collected: here, unheard
+        return None, reason
+    finally:
+        log.setLevel(before[0])
+        threading.excepthook, sys.unraisablehook = before[1:]
 
 
 def _encode(tree: dict[str, PyTree]) -> dict[str, np.ndarray]:
@@ -148,11 +158,10 @@ def _read(path: Path) -> tuple[list[np.ndarray], list[list]]:
 
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist")
-    with _quiet():
-        checkpointer = _checkpointer()
-        metadata = checkpointer.metadata(path.absolute()).item_metadata.tree
-        as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in metadata}
-        arrays = checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    checkpointer = _checkpointer()
+    metadata = checkpointer.metadata(path.absolute()).item_metadata.tree
+    as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in metadata}
+    arrays = checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     manifest = json.loads(arrays.pop("manifest").tobytes())
     if manifest["format"] != FORMAT:
         raise ValueError(f"written in format {manifest['format']}, this version reads format {FORMAT}")

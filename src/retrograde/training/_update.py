@@ -132,12 +132,13 @@ def _update(state: TrainingState, problem: Problem):
     gradients = eqx.filter(gradients, problem.trainable)
     with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to the power of an integer counter
         updates, optimiser_state = problem.optimiser.update(gradients, state.optimiser_state, state.params)
-    network = eqx.combine(eqx.apply_updates(state.params, updates), problem.rest).project()
-    params = eqx.filter(network, problem.trainable)
+    raw = eqx.apply_updates(state.params, updates)
+    params = eqx.filter(eqx.combine(raw, problem.rest).project(), problem.trainable)
 
     norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients)))
     metrics = jnp.stack([x.astype(total.dtype) for x in (loss, accuracy, norm)])
-    bad = [_not_finite(g) | _not_finite(p) for g, p in zip(*map(jax.tree.leaves, (gradients, params)), strict=True)]
+    # the parameters as the optimiser left them: clipping to a range would hide that one is infinite
+    bad = [_not_finite(g) | _not_finite(p) for g, p in zip(*map(jax.tree.leaves, (gradients, raw)), strict=True)]
     flags = jnp.stack([_not_finite(total), *bad])
     return TrainingState(params, optimiser_state, rule_state, order, state.step + 1), metrics, flags
 
