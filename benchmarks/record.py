@@ -45,7 +45,7 @@ def _sections():
         notes = "\n".join(f"- {note}" for note in result["notes"])
         text += f"### {name}\n\n{describe(result['setting'])}\n\n{table(result['rows'])}\n\n{notes}\n\n"
         if name == "scaling":
-            text += "![Time of one update against steps, neurons and batch](results/scaling.svg)\n\n"
+            text += "![Time of one gradient against steps, neurons and batch](results/scaling.svg)\n\n"
     return text
 
 

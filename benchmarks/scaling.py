@@ -1,4 +1,4 @@
-"""How the time of one ensemble update grows with time steps, neurons and batch.
+"""How the time of one gradient of an ensemble, noise included, grows with time steps, neurons and batch.
 
 One size varies, the others stay; exponents by least squares on logarithms, over all sizes and over the upper half of
 them (where overhead matters less). Draws a figure.
@@ -9,7 +9,7 @@ them (where overhead matters less). Draws a figure.
 import _ensemble
 import _measure
 import numpy as np
-from _measure import RESULTS, Contender
+from _measure import RESULTS, Contender, ready
 
 FIXED = {"steps": 56, "neurons": 100, "batch": 128}
 VARIED = {
@@ -22,8 +22,17 @@ INPUTS = 28
 
 
 def make(steps: int, neurons: int, batch: int):
-    """One update by the library."""
-    return _ensemble.library_update(steps, INPUTS, neurons=neurons, batch=batch)
+    """Loss and gradient by the library."""
+    import equinox as eqx
+    import jax
+
+    import retrograde as rg
+
+    given = _ensemble.case(steps, INPUTS, neurons=neurons, batch=batch)
+    network, key = _ensemble.library_network(given), jax.random.key(1)
+    loss = _ensemble.library_loss(rg.rules.BPTT(), _ensemble.library_trials(given))
+    run = eqx.filter_jit(eqx.filter_value_and_grad(loss))
+    return lambda: {"loss": float(ready(run(network, key))[0])}
 
 
 def exponent(sizes, seconds) -> float:
@@ -50,7 +59,7 @@ def draw(curves, file):
         others = ", ".join(f"{value} {names[key].split(' (')[0]}" for key, value in FIXED.items() if key != varied)
         ax.set_title(others, fontsize="small")
         ax.legend(fontsize="x-small", frameon=False)
-    axes[0].set(ylabel="time of one update (ms)")
+    axes[0].set(ylabel="time of one gradient (ms)")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
