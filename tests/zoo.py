@@ -24,13 +24,15 @@ SMOOTH = ("leaky_current", "leaky_activity", "vanilla", "lstm")
 
 
 def _dense(key, shape):
-    return rg.synapses.Dense(jr.normal(key, shape) / shape[1] ** 0.5)
+    return rg.synapses.Dense((0.4 + jr.normal(key, shape)) / shape[1] ** 0.5)
 
 
 def _spike_and_slab(key, shape):
     m_key, pi_key, xi_key = jr.split(key, 3)
     return rg.synapses.SpikeAndSlab(
-        jr.normal(m_key, shape) / shape[1] ** 0.5, jr.uniform(pi_key, shape) * 0.9, jr.uniform(xi_key, shape) * 0.3
+        (0.4 + jr.normal(m_key, shape)) / shape[1] ** 0.5,
+        jr.uniform(pi_key, shape) * 0.9,
+        jr.uniform(xi_key, shape) * 0.3,
     )
 
 
@@ -106,7 +108,7 @@ GRAPHS = {"single": single_layer, "two_layers": two_layers, "loop": loop}
 def trial(key, steps=STEPS, batch=BATCH):
     """Inputs strong enough to make spiking neurons fire, and target outputs for every step."""
     inputs_key, targets_key = jr.split(key)
-    return jr.uniform(inputs_key, (steps, batch, INPUTS)) * 2, jr.normal(targets_key, (steps, batch, OUTPUTS))
+    return jr.uniform(inputs_key, (steps, batch, INPUTS)), jr.normal(targets_key, (steps, batch, OUTPUTS))
 
 
 def loss(network, inputs, targets, rule=None, key=None):

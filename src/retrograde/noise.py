@@ -28,14 +28,16 @@ def normal(
     start: int | Int[Array, ""],
     shape: tuple[int, int, int],
     dtype=None,
+    stream: int = 0,
 ) -> Float[Array, "time batch channel"]:
     """Draws standard normal noise for a stretch of time.
 
     Args:
-        key: Stream of the noise (one for each population and pass).
+        key: Seeds the noise of one pass.
         start: Number of the first time step.
         shape: `(time, batch, channel)`.
         dtype: Floating type; JAX's default if `None`.
+        stream: Tells apart the populations of a pass, for less than a key of their own would cost.
 
     Returns:
         Independent draws of N(0, 1) [1], equal to the same steps of any longer or shorter stretch.
@@ -43,8 +45,9 @@ def normal(
     time, batch, channel = shape
     dtype = jnp.zeros(0).dtype if dtype is None else jnp.dtype(dtype)
     first, second = jr.bits(key, (2,), jnp.uint32)
-    steps = jnp.asarray(start, jnp.uint32) + jnp.arange(time, dtype=jnp.uint32)
-    stream = _mix(_mix(steps ^ first) + second)
+    first = _mix(first + np.uint32(stream))
+    now = jnp.asarray(start, jnp.uint32) + jnp.arange(time, dtype=jnp.uint32)
+    stream = _mix(_mix(now ^ first) + second)
     place = jnp.arange(batch * channel, dtype=jnp.uint32).reshape(batch, channel)
     bits = _mix(_mix(place[None] + stream[:, None, None]) ^ second)
     # 23 bits to the midpoints of equal intervals of (-1, 1): symmetric, never ±1, at most 5.2 standard deviations.

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, Int, Key
 
 from .neurons import AbstractNeuron
@@ -214,13 +213,12 @@ def _drives(network, stage, moments, feedback, history, activity, extra, state, 
         mean, variance = _transmit(moments[wire.name], feedback.get(wire.name), _read(wire, pre))
         means[wire.target] = _add(means[wire.target], _place(wire, neuron, mean))
         variances[wire.target] = _add(variances[wire.target], _place(wire, neuron, variance))
-    for index, name in enumerate(stage.populations):
+    for name in stage.populations:
         neuron = network.populations[name]
         channels = neuron.size * len(neuron.ports)
         level = neuron.current_noise
         if key is not None and (not isinstance(level, float) or level != 0):
-            stream = jr.fold_in(jr.fold_in(key, 1), sorted(network.populations).index(name))
-            draw = normal(stream, state.step, (steps, batch, channels), dtype)
+            draw = normal(key, state.step, (steps, batch, channels), dtype, _stream(network, name) + 1)
             scale = level if isinstance(level, float) else jnp.asarray(level, dtype)[None, None]
             means[name] = _add(means[name], scale * draw)
         means[name] = _add(means[name], extra.get(name))
@@ -232,8 +230,12 @@ def _drives(network, stage, moments, feedback, history, activity, extra, state, 
             variances[name] = jnp.zeros((steps, batch, channels), dtype)
         elif variances[name] is not None:
             variances[name] = jnp.broadcast_to(variances[name], (steps, batch, channels))
-        del index
     return means, variances
+
+
+def _stream(network: "Network", name: str) -> int:
+    """Number of a population's stream of synaptic noise; the next one is that of its state noise."""
+    return 2 * sorted(network.populations).index(name)
 
 
 def _noise(network, stage, variances, given, key, step, steps, batch, dtype):
@@ -247,8 +249,8 @@ def _noise(network, stage, variances, given, key, step, steps, batch, dtype):
         elif key is None:
             raise ValueError(f"The current of {name!r} fluctuates: pass `key=`, or `noise=` for this population too.")
         else:
-            stream = jr.fold_in(jr.fold_in(key, 0), sorted(network.populations).index(name))
-            noise[name] = normal(stream, step, (steps, batch, variances[name].shape[-1]), dtype)
+            shape = (steps, batch, variances[name].shape[-1])
+            noise[name] = normal(key, step, shape, dtype, _stream(network, name))
     return noise
 
 
