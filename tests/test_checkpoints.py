@@ -290,11 +290,15 @@ def small_disk(tmp_path):
     ):
         pytest.skip("needs the right to mount a small disk")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_while_saving(small_disk):
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's threads, at times
+@pytest.mark.parametrize("foreseen", [True, False])
+def test_a_full_disk_while_saving(small_disk, foreseen, monkeypatch):
     run = small_disk / "run"
+    if not foreseen:
+        monkeypatch.setattr(_checkpoints, "SPARE_BYTES", -(2**40))
     fit(steps=10, folder=run, **EVERY)
     ballast = small_disk / "ballast"
     with open(ballast, "wb", buffering=0) as file:

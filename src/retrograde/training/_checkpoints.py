@@ -1,12 +1,15 @@
 """Checkpoints: written by Orbax (arrays only, no pickle), whole or not there at all."""
 
+import errno
 import gc
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from jaxtyping import PyTree
 from retrograde.training._errors import CheckpointError, RunError
 
 FORMAT = 1
+SPARE_BYTES = 2**18  # a checkpoint's own files: names, shapes, metadata
 
 
 class Checkpoints:
@@ -65,7 +69,11 @@ class Checkpoints:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            _checkpointer().save(path.absolute(), args=ocp.args.PyTreeSave(_encode(tree)))
+            content = _encode(tree)
+            # asked first, as Orbax's threads stumble over a full disk long after it has failed
+            if shutil.disk_usage(self.folder).free < SPARE_BYTES + 2 * sum(array.nbytes for array in content.values()):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _checkpointer().save(path.absolute(), args=ocp.args.PyTreeSave(content))
         for old in self.steps()[self.keep :]:
             # by a name that is no checkpoint, lest a kill between two files leave half of one
             shutil.rmtree(self._path(old).rename(self.folder / f"{old:08d}.deleting"))
@@ -91,7 +99,8 @@ class Checkpoints:
                 tried.append(f"{path.name}: {reason}")
                 warn(f"checkpoint {path} is damaged ({reason}); trying the one before it")
                 continue
-            return candidate, _decode(template, *content, path)
+            leaves, stored = content
+            return candidate, _decode(template, leaves, stored, path)
         raise CheckpointError(
             f"no checkpoint in {self.folder} can be read"
             + (f" ({'; '.join(tried)})" if tried else ": there is none")
@@ -125,13 +134,16 @@ def _quietly(call: Callable[[], Any]) -> tuple[Any, str | None]:
     log = logging.getLogger("absl")
     before = log.level, threading.excepthook, sys.unraisablehook
     log.setLevel(logging.CRITICAL + 1)
-    threading.excepthook = sys.unraisablehook = lambda *_: None
+    threading.excepthook = lambda _: None
+    sys.unraisablehook = lambda _: None
     try:
         try:
             return call(), None
         except Exception as error:  # of a full disk or damaged bytes Orbax, tensorstore and json make many kinds
             reason = _reason(error)
-        gc.collect()  # coroutines that were cut short complain on being collected: here, unheard
+        # threads and coroutines that were cut short complain when they end: here, unheard
+        time.sleep(0.1)
+        gc.collect()
         return None, reason
     finally:
         log.setLevel(before[0])
@@ -187,7 +199,8 @@ def _decode(template: dict[str, PyTree], leaves: list[np.ndarray], stored: list[
             f"the checkpoint {path} belongs to another network, rule or optimiser: it holds {_describe(there)}, "
             f"this run needs {_describe(here)}. Resume with the recipe that is stored in the run folder."
         )
-    return structure.unflatten(_like(leaf, array) for (_, leaf), array in zip(wanted, leaves, strict=True))
+    restored = [_like(leaf, array) for (_, leaf), array in zip(wanted, leaves, strict=True)]
+    return jax.tree.unflatten(structure, restored)
 
 
 def _describe(leaf: list | None) -> str:
@@ -221,6 +234,6 @@ def _digest(arrays: dict[str, np.ndarray]) -> str:
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    if "No space left" in text or "RESOURCE_EXHAUSTED" in text or getattr(error, "errno", None) == 28:
+    if "No space left" in text or "RESOURCE_EXHAUSTED" in text or getattr(error, "errno", None) == errno.ENOSPC:
         return "the disk is full"
     return (text.splitlines() or [type(error).__name__])[0][:200]

@@ -357,7 +357,9 @@ class _Session:
 
     def _diverged(self, flags: np.ndarray) -> None:
         """Keeps what is good, and says what is not."""
-        groups = tuple(label for label, bad in zip(self.labels, flags[:, 1:].any(axis=0), strict=True) if bad)
+        groups = tuple(
+            label for label, bad in zip(self.labels, np.any(flags[:, 1:], axis=0).tolist(), strict=True) if bad
+        )
         where = ", ".join(groups) if len(groups) < len(self.labels) else f"all {len(groups)} parameter groups"
         what = []
         if flags[:, 0].any():

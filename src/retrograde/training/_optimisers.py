@@ -108,9 +108,9 @@ def _check_groups(groups: Mapping[str, Mapping[str, Any]], labels: list[str]) ->
             )
         for setting in changes:
             if setting not in GROUP_SETTINGS:
-                close = difflib.get_close_matches(setting, GROUP_SETTINGS, n=1, cutoff=0.0)[0]
+                (nearest,) = difflib.get_close_matches(setting, GROUP_SETTINGS, n=1, cutoff=0.0)
                 raise ValueError(
-                    f"`groups[{pattern!r}]` has no setting {setting!r}; did you mean {close!r}? "
+                    f"`groups[{pattern!r}]` has no setting {setting!r}; did you mean {nearest!r}? "
                     f"There are {', '.join(GROUP_SETTINGS)}."
                 )
 
@@ -120,14 +120,14 @@ def _update_rule(name, *, learning_rate, decay, halve_every, halve_first) -> opt
         if callable(learning_rate):
             raise ValueError("`halve_every` halves a number; a schedule as `learning_rate` must do its own halving")
         learning_rate = halving(learning_rate, halve_every, first=halve_first)
-    decay = optax.add_decayed_weights(decay) if decay else optax.identity()
+    decayed = optax.add_decayed_weights(decay) if decay else optax.identity()
     if name == "adam":
-        first = (optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0), decay)
+        steps = [optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0), decayed]
     elif name == "rmsprop":
-        first = (decay, optax.scale_by_rms(decay=0.9, eps=1e-8, eps_in_sqrt=True))
+        steps = [decayed, optax.scale_by_rms(decay=0.9, eps=1e-8, eps_in_sqrt=True)]
     else:
-        first = (decay,)
-    return optax.chain(*first, optax.scale_by_learning_rate(learning_rate))
+        steps = [decayed]
+    return optax.chain(*steps, optax.scale_by_learning_rate(learning_rate))
 
 
 def halving(learning_rate: float, every: int, *, first: int | None = None, floor: float = 1e-8) -> Schedule:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ class Run:
             self.close()
             raise
         self.checkpoints = Checkpoints(self.folder / "checkpoints", keep)
-        self._metrics = self._timing = self._events = None
+        self._metrics: Any = None
+        self._timing: Any = None
+        self._events: Any = None
 
     def __enter__(self) -> "Run":
         return self
@@ -184,7 +187,7 @@ def _origin() -> dict:
         "commit": _commit(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
         "machine": platform.platform(),
-        "x64": bool(jax.config.jax_enable_x64),
+        "x64": bool(jax.config.read("jax_enable_x64")),
     }
 
 
@@ -205,7 +208,7 @@ def _lock(folder: Path):
     path = folder / ".lock"
     file = open(path, "a+")
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             file.seek(0)
@@ -247,7 +250,7 @@ def _reported(path: Path, verb: str) -> Iterator[None]:
             errno.EROFS: "The file system is read-only: name a folder elsewhere",
             errno.EACCES: "You may not write there: name another folder or mend its permissions",
             errno.EPERM: "You may not write there: name another folder or mend its permissions",
-        }.get(error.errno, "Name another folder or mend this one")
+        }.get(error.errno or 0, "Name another folder or mend this one")
         raise RunError(f"cannot {verb} {path}: {error.strerror or error}. {advice}") from error
 
 

@@ -109,7 +109,8 @@ def _update_all(problem: Problem, state: TrainingState):
     changing = (state.params, state.optimiser_state, state.rule_state, state.order)
     fixed = (problem.rest, problem.data_keys, problem.noise_keys)
     changed, metrics, flags = eqx.filter_vmap(one_seed)(*changing, *fixed)
-    return TrainingState(*changed, state.step + 1), metrics, flags
+    params, optimiser_state, rule_state, order = changed
+    return TrainingState(params, optimiser_state, rule_state, order, state.step + 1), metrics, flags
 
 
 def _update(state: TrainingState, problem: Problem):
