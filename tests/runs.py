@@ -1,6 +1,8 @@
 """A tiny run made by the command, once per process, for tests that need one."""
 
+import contextlib
 import functools
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -24,5 +26,6 @@ def tiny_run() -> Path:
     # What the command compiles here is not to be found by later tests, nor by the user.
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
     folder = Path(tempfile.mkdtemp()) / "digits-tiny"
-    assert main(["train", "digits", "--steps", "4", "--out", str(folder), *TINY]) == 0
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main(["train", "digits", "--steps", "4", "--out", str(folder), *TINY]) == 0
     return folder

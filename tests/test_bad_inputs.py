@@ -81,13 +81,8 @@ def command(*arguments: str) -> Callable[[Path], list[str]]:
 
 
 def with_set(*settings: str) -> Callable[[Path], list[str]]:
-    return lambda folder: (
-        ["train", "digits", *TINY, *(word for text in settings for word in ("--set", text))]
-        + [
-            "--out",
-            str(folder / "run"),
-        ]
-    )
+    words = [word for text in settings for word in ("--set", text)]
+    return lambda folder: ["train", "digits", *TINY, *words, "--out", str(folder / "run")]
 
 
 def damaged(damage: Callable[[Path], object], *arguments: str) -> Callable[[Path], list[str]]:
@@ -467,10 +462,9 @@ def table() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(
-        "# Bad inputs\n\nWhat can go wrong, and what the command answers. No answer is a traceback, none leaves the exit "
-        "status at 0,\nand nothing that was there before is lost: `tests/test_bad_inputs.py` checks every row. The table is "
-        "written by\n\n    python tests/test_bad_inputs.py\n\n| input | answer | exit status |\n| --- | --- | --- |\n"
-        + table()
-        + "\n",
+        "# Bad inputs\n\nWhat can go wrong, and what the command answers. No answer is a traceback, none leaves the "
+        "exit status at 0,\nand nothing that was there before is lost: `tests/test_bad_inputs.py` checks every row. "
+        "The table is written by\n\n    python tests/test_bad_inputs.py\n\n"
+        "| input | answer | exit status |\n| --- | --- | --- |\n" + table() + "\n",
         encoding="utf-8",
     )

@@ -1,5 +1,6 @@
 """Recipes: what they say is what is built, and what they cannot say is refused with its place."""
 
+import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
@@ -78,10 +79,6 @@ def test_decay_spares_pi_and_groups_override():
     recipe = recipes.read("digits", ["neuron.size=3", "optimiser.learning_rate=0.5", "optimiser.name=sgd"])
     experiment = recipes.build(recipe)
     network = experiment.network(jr.key(0))
-    trained = rg.training.optimiser  # the public door exists
-    assert callable(trained)
-    import equinox as eqx
-
     params = eqx.filter(network, network.trainable())
     params = jax.tree.map(lambda leaf: leaf + 1.0, params)
     optimiser = experiment.optimiser

@@ -61,9 +61,10 @@ def forecast(recipe: Recipe, *, updates: int = 5) -> Forecast:
 
         _, gradients, _ = rule.value_and_grad(objective, network, rule_state=rule.init(network), key=key)
         trained = eqx.filter(network, network.trainable())
-        changes, optimiser_state = optimiser.update(
-            eqx.filter(gradients, network.trainable()), optimiser_state, trained
-        )
+        with jax.numpy_dtype_promotion("standard"):  # as in `fit`: Optax raises floats to the power of an integer
+            changes, optimiser_state = optimiser.update(
+                eqx.filter(gradients, network.trainable()), optimiser_state, trained
+            )
         return eqx.apply_updates(network, changes).project(), optimiser_state
 
     networks = eqx.filter_vmap(experiment.network)(keys)

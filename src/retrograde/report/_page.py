@@ -90,7 +90,7 @@ def _summary_table(named: Mapping[str, Record]) -> str:
         else:
             measures = record.measures
             values, scale, unit = (
-                (measures.accuracies, 100, " %") if measures.is_classification else (measures.losses, 1, "")
+                (measures.accuracies, 100.0, " %") if measures.is_classification else (measures.losses, 1.0, "")
             )
             cells += [_mean_and_sd(values[sampler], scale, unit) for sampler in SAMPLERS]
             share = measures.shares().get("all")
@@ -110,7 +110,7 @@ def _shared_figures(named: Mapping[str, Record]) -> list[str]:
     figures = [
         _figure(
             lambda ax: draw_loss(dict(named), ax),
-            f"Training loss against updates of {_list(named)}. {_trend(named, 'loss', 1, '')}",
+            f"Training loss against updates of {_list(named)}. {_trend(named, 'loss', 1.0, '')}",
             f"Training loss. {band}",
         )
     ]
@@ -121,7 +121,7 @@ def _shared_figures(named: Mapping[str, Record]) -> list[str]:
             _figure(
                 lambda ax: plot_curves(curves, ylabel="held-out accuracy (%)", ax=ax),
                 f"Held-out accuracy against updates of {_list(curves)}. "
-                + _trend(named, "validation_accuracy", 100, " %"),
+                + _trend(named, "validation_accuracy", 100.0, " %"),
                 f"Accuracy on held-out trials while training. {band}",
             )
         )
