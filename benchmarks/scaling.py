@@ -56,7 +56,11 @@ def draw(curves, file):
         ax.loglog(sizes, milliseconds, "o", color="#0072B2", label="median (shade: down to the fastest)")
         ax.loglog(sizes, np.exp(offset) * sizes**slope, color="#000000", lw=1, label=f"fit, exponent {slope:.2f}")
         ax.set(xlabel=names[varied])
-        others = ", ".join(f"{value} {names[key].split(' (')[0]}" for key, value in FIXED.items() if key != varied)
+        ax.set_xticks(sizes, [str(size) for size in sizes], fontsize="small")
+        ax.minorticks_off()
+        others = ", ".join(
+            f"{value} {names[key].split(' (')[0]}" for key, value in FIXED.items() if key != varied
+        ).replace(" batch", " trials")
         ax.set_title(others, fontsize="small")
         ax.legend(fontsize="x-small", frameon=False)
     axes[0].set(ylabel="time of one gradient (ms)")
