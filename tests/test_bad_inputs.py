@@ -449,13 +449,15 @@ def test_the_page_has_every_case():
 
 def table() -> str:
     """Provokes every message and writes them down."""
+    tiny_run()
     lines = []
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             status, said = answer(case, Path(folder))
             said = said.replace(str(Path(folder).resolve()), "…").replace(folder, "…").strip()
         said = re.sub(r"\(process \d+ on [^)]*\)", "(process …)", said)
-        said = "<br>".join(f"`` {line} ``" for line in said.replace("|", "\\|").splitlines() if line)
+        ours = re.compile(r"retrograde: |warning: |Usage: |\w+Error: ")
+        said = "<br>".join(f"`` {line} ``" for line in said.replace("|", "\\|").splitlines() if ours.match(line))
         lines.append(f"| {case.what} | {said} | {'in Python' if status is None else status} |")
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -58,6 +59,15 @@ def retrograde(
     """
 
 
+def _silence_warnings() -> None:
+    """Keeps other packages' advice to programmers from the user, unless somebody asked for it."""
+    asked = (
+        sys.warnoptions or os.environ.get("RETROGRADE_DEBUG") or any(rule[0] == "error" for rule in warnings.filters)
+    )
+    if not asked:
+        warnings.simplefilter("ignore")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -71,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for a failure, 2 for input that cannot be used, 130 or 143 if interrupted.
     """
     try:
+        _silence_warnings()
         status = app(args=None if arguments is None else list(arguments), prog_name="retrograde", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0

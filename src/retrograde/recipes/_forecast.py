@@ -77,15 +77,14 @@ def forecast(recipe: Recipe, *, updates: int = 5) -> Forecast:
     times = []
     for _ in range(updates + 1):
         started = time.perf_counter()
-        networks, states = jax.block_until_ready(compiled(networks, states, trials, keys))
+        jax.block_until_ready(compiled(networks, states, trials, keys))
         times.append(time.perf_counter() - started)
     per_update = sorted(times[1:])[updates // 2]
-    labels, values = one.labels(), eqx.filter(one, one.trainable())
-    pairs = jax.tree.map(lambda value, label: (label, value.shape), values, labels)
-    shapes = jax.tree.leaves(pairs, is_leaf=lambda node: isinstance(node, tuple) and isinstance(node[0], str))
+    labels = jax.tree.map(lambda is_trained, label: label if is_trained else None, one.trainable(), one.labels())
+    shapes = [value.shape for value in jax.tree.leaves(eqx.filter(one, one.trainable()))]
     return Forecast(
         {"steps": task.steps, "inputs": task.inputs, "outputs": task.outputs, "trials": task.size("train")},
-        dict(shapes),
+        dict(zip(jax.tree.leaves(labels), shapes, strict=True)),
         _memory(compiled.compiled),
         compile_seconds,
         per_update,

@@ -184,7 +184,7 @@ def restore(
 def evaluate_run(
     folder: str | os.PathLike, *, samples: int | None = None, on_warning: Callable[[str], None] | None = None
 ) -> Measures:
-    """Measures the network of a run's last checkpoint.
+    """Measures the network of a run's last checkpoint; if the run is finished, its folder keeps the numbers.
 
     Args:
         folder: Its run folder, finished or not.
@@ -195,7 +195,10 @@ def evaluate_run(
         RunError: If the folder is no run, or no checkpoint can be read.
     """
     experiment, network = restore(folder, on_warning=on_warning)
-    return _measure(experiment, network, samples or experiment.recipe.evaluation.samples)
+    measures = _measure(experiment, network, samples or experiment.recipe.evaluation.samples)
+    if (Path(folder) / "result.json").exists():
+        measures.save(folder)
+    return measures
 
 
 @dataclasses.dataclass(frozen=True)

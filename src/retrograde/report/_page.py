@@ -131,7 +131,7 @@ def _shared_figures(named: Mapping[str, Record]) -> list[str]:
     if measured:
         values = {name: {k: a.ravel() for k, a in m.accuracies.items()} for name, m in measured.items()}
         words = "; ".join(
-            f"{name}: " + ", ".join(f"{k} {_mean_and_sd(a, 100, ' %')}" for k, a in by_sampler.items())
+            f"{name}: " + ", ".join(f"{k} {_mean_and_sd(a, 100.0, ' %')}" for k, a in by_sampler.items())
             for name, by_sampler in values.items()
         )
         figures.append(
