@@ -49,7 +49,7 @@ def _fire(x, refractory, surrogate):
 
 
 class LIF(AbstractNeuron):
-    r"""Leaky integrate-and-fire neuron with subtractive reset:
+    r"""Leaky integrate-and-fire neuron with subtractive reset.
 
     $$v' = \alpha v + I - \vartheta z, \quad z = H(v - \vartheta),$$
 

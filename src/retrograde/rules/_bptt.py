@@ -10,7 +10,9 @@ from ._abstract import AbstractRule
 
 
 class BPTT(AbstractRule):
-    r"""Back-propagation through time: the exact transposition. All recurrent projections carry credit,
+    r"""Back-propagation through time: the exact transposition.
+
+    All recurrent projections carry credit,
 
     $$c_t = \frac{\partial L}{\partial I_t} = \Big(\frac{\partial s_t}{\partial I_t}\Big)^{\!\top} d_t, \qquad
       d_t = q_t + \Big(\frac{\partial s_{t+1}}{\partial s_t}\Big)^{\!\top} d_{t+1}
@@ -45,7 +47,7 @@ class BPTT(AbstractRule):
 
 
 class TruncatedBPTT(AbstractRule):
-    """Back-propagation through time in windows that follow one another: credit stops at their borders.
+    """Back-propagation through time in windows: credit stops at their borders.
 
     The gradient of a loss inside a window reaches back to the window's first step. A window that covers the trial
     gives BPTT.

@@ -9,7 +9,7 @@ from ._abstract import AbstractSynapse, Moments, check_matrix
 
 
 class SpikeAndSlab(AbstractSynapse):
-    r"""Each weight is absent with probability $\pi$, else Gaussian:
+    r"""A distribution over weights: each is absent with some probability, else Gaussian.
 
     $$P(w) = \pi\,\delta(w) + (1 - \pi)\,\mathcal N(w \mid m, \Xi).$$
 
