@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -223,10 +223,15 @@ class Network(eqx.Module):
             Outputs `"steps batch readout"`, recorded activity `"time batch neuron"`, and the final state.
 
         Raises:
-            ValueError: If `inputs` has other axes than the network's, or `key` is missing.
+            ValueError: If `inputs` has other axes than the network's, a name, shape or choice is wrong, or `key` is
+                missing.
         """
         moments = self.moments()
         self._check_call(inputs, record, readout_steps)
+        if weights not in get_args(Weights):
+            raise ValueError(f"`weights={weights!r}` must be one of {', '.join(map(repr, get_args(Weights)))}.")
+        self._check_currents("noise", noise or {}, inputs)
+        self._check_currents("drive", drive or {}, inputs)
         if any(_rate(neuron.current_noise) for neuron in self.populations.values()) and key is None:
             raise ValueError("This network's states are noisy: pass `key=` so that the noise can be drawn.")
         random = any(m.variance is not None for m in moments.values())
@@ -269,7 +274,7 @@ class Network(eqx.Module):
         return self._resolve(lambda name, synapse: synapse.moments())
 
     def _draw(self, key: Key[Array, ""]) -> dict[str, Moments]:
-        names = list(self.projections)
+        names = sorted(self.projections)  # transformations of JAX sort a dict's keys
         return self._resolve(lambda name, synapse: synapse.sample(jr.fold_in(key, names.index(name))))
 
     def _resolve(self, moments_of) -> dict[str, Moments]:
@@ -321,7 +326,10 @@ class Network(eqx.Module):
         node, names = self, ()
         for entry in path:
             names = getattr(node, "constants", ()) if isinstance(node, AbstractSynapse) else ()
-            node = getattr(node, entry.name) if hasattr(entry, "name") else node[entry.key]
+            if hasattr(entry, "name"):
+                node = getattr(node, entry.name)
+            else:
+                node = node[entry.key if hasattr(entry, "key") else entry.idx]
         return names
 
     def labels(self) -> "Network":
@@ -334,11 +342,28 @@ class Network(eqx.Module):
                 f"`inputs` must have axes (time, batch, {self.inputs}), none of them empty, got shape "
                 f"{jnp.shape(inputs)}."
             )
+        if not jnp.issubdtype(inputs.dtype, jnp.floating):
+            raise ValueError(
+                f"`inputs` must be floating point, got {inputs.dtype}: convert with `.astype(...)` to the type of the "
+                "weights."
+            )
         if readout_steps is not None and not 1 <= readout_steps <= inputs.shape[0]:
             raise ValueError(f"`readout_steps={readout_steps}` must lie between 1 and the {inputs.shape[0]} steps.")
         for name in record:
             if name not in self.populations:
                 raise ValueError(f"`record`: {_unknown(name, self.populations)}")
+
+    def _check_currents(self, argument: str, given: Mapping[str, Array], inputs: Array) -> None:
+        for name, value in given.items():
+            if name not in self.populations:
+                raise ValueError(f"`{argument}`: {_unknown(name, self.populations)}")
+            neuron = self.populations[name]
+            shape = (*inputs.shape[:2], neuron.size * len(neuron.ports))
+            if jnp.shape(value) != shape:
+                raise ValueError(
+                    f"`{argument}[{name!r}]` must have axes (time, batch, current), here {shape}, got shape "
+                    f"{jnp.shape(value)}."
+                )
 
 
 def _rate(noise) -> bool:
@@ -372,6 +397,8 @@ def _check_ends(network: Network, projection: Projection) -> None:
             "For several delays make one projection each."
         )
     ports = network.populations[projection.target].ports
+    if len(set(projection.ports or ())) < len(projection.ports or ()):
+        raise NetworkError(f"Projection {label!r} names a port twice: {', '.join(projection.ports or ())}.")
     for port in projection.ports or ():
         if port not in ports:
             raise NetworkError(
@@ -423,6 +450,11 @@ def _check_sizes(network: Network, projection: Projection) -> None:
         raise NetworkError(
             f"Projection {label!r}: `feedback` must have the shape of the weights, ({rows}, {pre}), got "
             f"{projection.feedback.shape}."
+        )
+    owner = network.projections[synapse.to].synapse if isinstance(synapse, Tied) else synapse
+    if projection.feedback is not None and jax.eval_shape(owner.moments).mean.ndim == 1:
+        raise NetworkError(
+            f"Projection {label!r} is one-to-one, so it has no matrix that `feedback` could stand for. Use `Dense`."
         )
 
 

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 
 State = Any
 Current = Float[Array, "*batch neuron"] | tuple[Float[Array, "*batch neuron"], ...]
+# A constant of all neurons (an array of no axis inside a plain `jax.jit`), or a number for each.
+Parameter = float | Float[Array, ""] | Float[Array, " neuron"]
 
 
 class AbstractNeuron(eqx.Module):
@@ -55,13 +57,13 @@ class AbstractNeuron(eqx.Module):
         return 0.0
 
 
-def fill(value: float | Float[Array, " neuron"], batch: int, size: int, dtype) -> Float[Array, "batch neuron"]:
+def fill(value: Parameter, batch: int, size: int, dtype) -> Float[Array, "batch neuron"]:
     """An initial state: one number, or one number for each neuron, for all trials."""
     dtype = jnp.zeros(0).dtype if dtype is None else dtype
     return jnp.broadcast_to(jnp.asarray(value, dtype).reshape(1, -1), (batch, size))
 
 
-def row(value: float | Float[Array, " neuron"]) -> float | Float[Array, "1 neuron"]:
+def row(value: Parameter) -> float | Float[Array, ""] | Float[Array, "1 neuron"]:
     """A parameter ready to meet `"batch neuron"` arrays (rank promotion may be forbidden)."""
     return value if jnp.ndim(value) == 0 else value[None]
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._abstract import AbstractNeuron, check_positive, check_vectors, fill, row
+from ._abstract import AbstractNeuron, Parameter, check_positive, check_vectors, fill, row
 
 ACTIVATIONS: dict[str, Callable] = {
     "relu": jax.nn.relu,
@@ -61,7 +61,7 @@ class LeakyRate(AbstractNeuron):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> neuron = LeakyRate(1, alpha=0.5)
+        >>> neuron = LeakyRate(1, "relu", alpha=0.5)
         >>> state = neuron.step(neuron.initial_state(batch=1), jnp.array([[3.0]]))
         >>> neuron.activity(state).item()
         1.5
@@ -116,7 +116,10 @@ class LeakyRate(AbstractNeuron):
     @property
     def current_noise(self) -> float | Float[Array, " neuron"]:
         r"""Noise of the state, referred to the current: $\sigma\sqrt{2/\alpha}$."""
-        return self.noise * (2 / self.alpha) ** 0.5 if self.noise else 0.0
+        if not self.noise:
+            return 0.0
+        level = self.noise * (2 / self.alpha) ** 0.5
+        return level if isinstance(level, float) else jnp.broadcast_to(level, (self.size,))
 
 
 class Linear(AbstractNeuron):
@@ -147,7 +150,9 @@ class Linear(AbstractNeuron):
 
 
 class LeakyReadout(AbstractNeuron):
-    r"""A leaky integrator: $y' = \kappa y + g I$ with $\kappa = e^{-dt/\tau}$.
+    r"""A leaky integrator of its current: the readout of spiking networks.
+
+    $y' = \kappa y + g I$ with $\kappa = e^{-dt/\tau}$.
 
     Attributes:
         size: Number of units.
@@ -186,6 +191,6 @@ class LeakyReadout(AbstractNeuron):
         return state.value
 
 
-def decay(tau: float | Float[Array, " neuron"], dt: float) -> float | Float[Array, "1 neuron"]:
+def decay(tau: Parameter, dt: float | Float[Array, ""]) -> float | Float[Array, ""] | Float[Array, "1 neuron"]:
     """What is left after one step, `exp(-dt/tau)` [1]."""
     return math.exp(-dt / tau) if isinstance(tau, float) else row(jnp.exp(-dt / tau))

@@ -9,7 +9,9 @@ from ._abstract import AbstractSynapse, Moments, check_matrix
 
 
 class Dense(AbstractSynapse):
-    """A full weight matrix: current = `weight · pre`.
+    """A full weight matrix.
+
+    The current is `weight · pre`.
 
     Attributes:
         weight: Weights [current per activity], `"post pre"`.
@@ -41,7 +43,9 @@ class Dense(AbstractSynapse):
 
 
 class Diagonal(AbstractSynapse):
-    """One-to-one connections: current of neuron `i` = `weight[i] · pre[i]` (local feedback when source = target).
+    """One-to-one connections; from a population to itself, local feedback.
+
+    The current of neuron `i` is `weight[i] · pre[i]`.
 
     Attributes:
         weight: Weights [current per activity], `"neuron"`.
@@ -81,11 +85,13 @@ class Identity(AbstractSynapse):
 
     def moments(self) -> Moments:
         """A vector of ones, without variance."""
-        return Moments(jnp.ones(self.size))
+        return Moments(jnp.broadcast_to(1.0, (self.size,)))  # weakly typed: the current has the type of the activity
 
 
 class Dale(AbstractSynapse):
-    r"""Weights whose sign belongs to the presynaptic neuron (Dale's law): $w_{ij} = s_j |\theta_{ij}|$.
+    r"""Weights whose sign belongs to the presynaptic neuron (Dale's law).
+
+    $w_{ij} = s_j |\theta_{ij}|$.
 
     Attributes:
         weight: Parameters $\theta$ [current per activity], `"post pre"`; only their size matters.

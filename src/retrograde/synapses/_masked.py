@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
@@ -18,11 +19,13 @@ class Masked(AbstractSynapse):
 
     Attributes:
         synapse: The synapse whose entries are masked.
-        mask: `True` where the synapse's own weight holds; shape of its moments, `"post pre"`. Not trained.
+        mask: `True` where the synapse's own weight holds; shape of its mean, `"post pre"` (`"neuron"` for one-to-one
+            connections). Not trained.
         fill: Weight elsewhere [current per activity]; one number, or one for each entry. Not trained.
 
     Raises:
-        ValueError: If `mask` is not boolean, or its shape or that of `fill` does not fit the synapse.
+        ValueError: If `mask` is not boolean, or its shape or that of `fill` does not fit the synapse, or the synapse is
+            `Tied`.
 
     Example:
         >>> import jax.numpy as jnp, numpy as np
@@ -34,14 +37,16 @@ class Masked(AbstractSynapse):
     constants: ClassVar[tuple[str, ...]] = ("fill",)
 
     synapse: AbstractSynapse
-    mask: Bool[np.ndarray, "post pre"] | Bool[Array, "post pre"]
-    fill: float | Float[Array, "post pre"] = 0.0
+    mask: Bool[np.ndarray, "..."] | Bool[Array, "..."]
+    fill: float | Float[Array, "..."] = 0.0
 
     def __check_init__(self):
-        shape = self.synapse.shape
+        if isinstance(self.synapse, Tied):
+            raise ValueError("`Masked(Tied(...))` has no weights to mask: mask those of the projection it is tied to.")
+        shape = jax.eval_shape(self.synapse.moments).mean.shape
         if not jnp.issubdtype(jnp.result_type(self.mask), bool) or jnp.shape(self.mask) != shape:
             raise ValueError(
-                f"`Masked(mask=...)` must be boolean of shape {shape}, the shape of the synapse, got "
+                f"`Masked(mask=...)` must be boolean of shape {shape}, the shape of the weights, got "
                 f"{jnp.result_type(self.mask)} of shape {jnp.shape(self.mask)}."
             )
         if jnp.shape(self.fill) not in ((), shape):
@@ -56,7 +61,8 @@ class Masked(AbstractSynapse):
 
     def _fill(self, moments: Moments) -> Moments:
         mean, mask = moments.mean, jnp.asarray(self.mask)
-        mean = jnp.where(mask, mean, jnp.asarray(self.fill, mean.dtype))
+        fill = self.fill if jnp.ndim(self.fill) == 0 else jnp.asarray(self.fill, mean.dtype)
+        mean = jnp.where(mask, mean, fill)
         variance = moments.variance
         return Moments(mean, None if variance is None else jnp.where(mask, variance, jnp.zeros_like(variance)))
 
