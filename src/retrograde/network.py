@@ -56,7 +56,9 @@ class Projection(eqx.Module):
     @property
     def label(self) -> str:
         """`name`, or the name made from source, target and delay."""
-        return self.name or f"{self.source}->{self.target}" + (f"@{self.delay}" if self.delay > 1 else "")
+        return self.name or f"{self.source}->{self.target}" + (
+            f"@{self.delay}" if isinstance(self.delay, int) and self.delay > 1 else ""
+        )
 
 
 class Network(eqx.Module):
@@ -303,8 +305,9 @@ class Network(eqx.Module):
 
     def project(self) -> "Network":
         """Puts every synapse's parameters back into their range, after an optimiser's step."""
+        # By name: the copy that `tree_at` shows holds its projections in sorted order.
         return eqx.tree_at(
-            lambda n: [p.synapse for p in n.projections.values()],
+            lambda n: [n.projections[name].synapse for name in self.projections],
             self,
             [p.synapse.project() for p in self.projections.values()],
         )
