@@ -65,7 +65,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Failure):
         return str(error), 1
     if hasattr(error, "format_message"):  # Typer's usage errors, wherever this version keeps their class
-        usage = f"\n{error.ctx.get_usage()}" if getattr(error, "ctx", None) else ""
+        context = getattr(error, "ctx", None)
+        usage = f"\n{context.get_usage()}" if context else ""
         return f"retrograde: {error.format_message()}{usage}", getattr(error, "exit_code", 2)
     if type(error).__name__ == "Abort":
         return "retrograde: interrupted", 128 + signal.SIGINT

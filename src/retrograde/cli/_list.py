@@ -17,10 +17,9 @@ def list_parts(
     """List the parts that a recipe may name, and the recipes that come with retrograde."""
     from retrograde import recipes
 
-    kinds = KINDS if kind is None else (kind,)
-    content = {kind: recipes.describe(kind) for kind in kinds}
+    content = {name: recipes.describe(name) for name in (KINDS if kind is None else (kind,))}
     if json:
         print_json(content)
         return
-    for kind, parts in content.items():
-        print_table([[name, text] for name, text in parts.items()], [kind[:-1], ""])
+    for name, parts in content.items():
+        print_table([[part, line] for part, line in parts.items()], [name[:-1], ""])

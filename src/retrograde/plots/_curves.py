@@ -29,10 +29,10 @@ def plot_curves(
     """
     for number, (name, (step, values)) in enumerate(curves.items()):
         mean, sd = values.mean(axis=0), values.std(axis=0)
-        line = {"color": colour(number), "linestyle": DASHES[number // 7 % len(DASHES)]}
-        ax.plot(step, mean, label=name, marker="." if len(step) < 15 else None, **line)
+        ink, dashes = colour(number), DASHES[number // 7 % len(DASHES)]
+        ax.plot(step, mean, label=name, marker="." if len(step) < 15 else None, color=ink, linestyle=dashes)
         if len(values) > 1:
-            ax.fill_between(step, mean - sd, mean + sd, color=colour(number), alpha=0.2, linewidth=0)
+            ax.fill_between(step, mean - sd, mean + sd, color=ink, alpha=0.2, linewidth=0)
     if logarithmic:
         ax.set_yscale("log")
     ax.set(xlabel="updates", ylabel=ylabel)

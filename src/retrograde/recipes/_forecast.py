@@ -72,7 +72,8 @@ def forecast(recipe: Recipe, *, updates: int = 5) -> Forecast:
     states = eqx.filter_vmap(lambda n: optimiser.init(eqx.filter(n, one.trainable())))(networks)
     trials = eqx.filter_vmap(lambda key: task.sample(key, training.batch))(keys)
     started = time.perf_counter()
-    compiled = eqx.filter_jit(eqx.filter_vmap(update)).lower(networks, states, trials, keys).compile()
+    program: Any = eqx.filter_jit(eqx.filter_vmap(update))
+    compiled = program.lower(networks, states, trials, keys).compile()
     compile_seconds = time.perf_counter() - started
     times = []
     for _ in range(updates + 1):

@@ -1,5 +1,4 @@
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -56,7 +55,7 @@ class Outcome:
         }
 
 
-def new_folder(recipe: Recipe, parent: str | os.PathLike = "runs") -> Path:
+def new_folder(recipe: Recipe, parent: str | Path = "runs") -> Path:
     """Makes a folder for a run that has none of its own: `runs/digits-1`, `runs/digits-2`, …
 
     Args:
@@ -82,7 +81,7 @@ def new_folder(recipe: Recipe, parent: str | os.PathLike = "runs") -> Path:
 
 def run(
     experiment: Experiment,
-    folder: str | os.PathLike,
+    folder: str | Path,
     *,
     resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
@@ -137,7 +136,7 @@ def run(
     return Outcome(recipe, result, measures, folder, figure, time.perf_counter() - started)
 
 
-def recipe_of(folder: str | os.PathLike, *, steps: int | None = None) -> Recipe:
+def recipe_of(folder: str | Path, *, steps: int | None = None) -> Recipe:
     """Reads the recipe that a run folder was made with.
 
     Args:
@@ -156,9 +155,7 @@ def recipe_of(folder: str | os.PathLike, *, steps: int | None = None) -> Recipe:
     return check(content, f"{folder}/run.json")
 
 
-def restore(
-    folder: str | os.PathLike, *, on_warning: Callable[[str], None] | None = None
-) -> tuple[Experiment, Network]:
+def restore(folder: str | Path, *, on_warning: Callable[[str], None] | None = None) -> tuple[Experiment, Network]:
     """Reads the network of a run's last checkpoint.
 
     Args:
@@ -182,7 +179,7 @@ def restore(
 
 
 def evaluate_run(
-    folder: str | os.PathLike, *, samples: int | None = None, on_warning: Callable[[str], None] | None = None
+    folder: str | Path, *, samples: int | None = None, on_warning: Callable[[str], None] | None = None
 ) -> Measures:
     """Measures the network of a run's last checkpoint; if the run is finished, its folder keeps the numbers.
 
@@ -224,11 +221,11 @@ class DrawnNetwork:
 
 
 def sample_run(
-    folder: str | os.PathLike,
+    folder: str | Path,
     *,
     networks: int,
     seed: int = 0,
-    out: str | os.PathLike | None = None,
+    out: str | Path | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> list[DrawnNetwork]:
     """Draws networks from a trained ensemble, measures them and writes their weights.
@@ -261,7 +258,7 @@ def sample_run(
     return drawn
 
 
-def report_runs(folders: Sequence[str | os.PathLike], path: str | os.PathLike) -> Path:
+def report_runs(folders: Sequence[str | Path], path: str | Path) -> Path:
     """Writes one HTML page about one or several runs.
 
     Args:

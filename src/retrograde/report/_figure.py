@@ -38,7 +38,7 @@ def draw_figure(record: Record, path: str | os.PathLike) -> Path:
     FigureCanvasAgg(figure)
     axes = iter(figure.subplots(-(-panels // columns), columns, squeeze=False).ravel())
     draw_curve(record, next(axes))
-    if measures.is_classification:
+    if measures.confusion is not None:
         plot_samplers({record.name: {name: a.ravel() for name, a in measures.accuracies.items()}}, ax=next(axes))
         plot_confusion(measures.confusion, ax=next(axes))
     else:

@@ -154,13 +154,13 @@ def _section(name: str, record: Record, recipe: str) -> list[str]:
         )
     else:
         parts.append('<div class="figures">')
-        if measures.confusion is not None:
-            right = 100 * np.trace(measures.confusion) / max(measures.confusion.sum(), 1)
+        if (confusion := measures.confusion) is not None:
+            right = 100 * np.trace(confusion) / max(confusion.sum(), 1)
             parts.append(
                 _figure(
-                    lambda ax: plot_confusion(measures.confusion, ax=ax),
-                    f"Confusion matrix: {right:.1f} % of all answers are right. {_worst(measures.confusion)}",
-                    f"Answers of the mean field, all seeds and samples (n = {measures.confusion.sum():,}).",
+                    lambda ax: plot_confusion(confusion, ax=ax),
+                    f"Confusion matrix: {right:.1f} % of all answers are right. {_worst(confusion)}",
+                    f"Answers of the mean field, all seeds and samples (n = {confusion.sum():,}).",
                 )
             )
         for parameter, label in PARAMETERS.items():
