@@ -6,7 +6,20 @@ Importing `retrograde` imports neither JAX nor anything else that is slow: each 
 import importlib
 from typing import Any
 
-_MODULES = ("analysis", "data", "losses", "neurons", "plots", "recipes", "rules", "synapses", "tasks", "testing", "training")
+_MODULES = (
+    "analysis",
+    "data",
+    "losses",
+    "neurons",
+    "plots",
+    "recipes",
+    "report",
+    "rules",
+    "synapses",
+    "tasks",
+    "testing",
+    "training",
+)
 _NAMES = {
     "Network": "network",
     "Projection": "network",
@@ -17,7 +30,7 @@ _NAMES = {
     "optimiser": "training",
 }
 
-__all__ = [*_MODULES, *_NAMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_MODULES, *_NAMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -244,13 +244,14 @@ class Network(eqx.Module):
             )
         if random and weights in ("annealed", "quenched") and key is None:
             raise ValueError(f'`weights="{weights}"` draws weights: pass `key=`.')
-        weights_key, noise_key = (None, None) if key is None else jr.split(key)
-        resample = None
-        if random and weights == "quenched":
-            moments = self._draw(weights_key)
-        elif random and weights == "annealed":
-            resample = lambda step: self._draw(jr.fold_in(weights_key, step))  # noqa: E731
-        elif weights == "mean":
+        noise_key = resample = None
+        if key is not None:
+            weights_key, noise_key = jr.split(key)
+            if random and weights == "quenched":
+                moments = self._draw(weights_key)
+            elif random and weights == "annealed":
+                resample = lambda step: self._draw(jr.fold_in(weights_key, step))  # noqa: E731
+        if weights == "mean":
             moments = {name: Moments(m.mean) for name, m in moments.items()}
         state = self.initial_state(inputs.shape[1], inputs.dtype) if state is None else state
         run = unroll if rule is None else rule.unroll
@@ -326,7 +327,8 @@ class Network(eqx.Module):
         )
 
     def _constants(self, path) -> tuple[str, ...]:
-        node, names = self, ()
+        node: Any = self
+        names: tuple[str, ...] = ()
         for entry in path:
             names = getattr(node, "constants", ()) if isinstance(node, AbstractSynapse) else ()
             if hasattr(entry, "name"):

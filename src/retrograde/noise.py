@@ -47,9 +47,9 @@ def normal(
     first, second = jr.bits(key, (2,), jnp.uint32)
     first = _mix(first + np.uint32(stream))
     now = jnp.asarray(start, jnp.uint32) + jnp.arange(time, dtype=jnp.uint32)
-    stream = _mix(_mix(now ^ first) + second)
+    steps = _mix(_mix(now ^ first) + second)
     place = jnp.arange(batch * channel, dtype=jnp.uint32).reshape(batch, channel)
-    bits = _mix(_mix(place[None] + stream[:, None, None]) ^ second)
+    bits = _mix(_mix(place[None] + steps[:, None, None]) ^ second)
     # 23 bits to the midpoints of equal intervals of (-1, 1): symmetric, never ±1, at most 5.2 standard deviations.
     uniform = (bits >> 9).astype(dtype) * 2.0**-22 - (1.0 - 2.0**-23)
     return np.sqrt(2.0).item() * jax.lax.erf_inv(uniform)

@@ -65,7 +65,7 @@ def fill(value: Parameter, batch: int, size: int, dtype) -> Float[Array, "batch 
 
 def row(value: Parameter) -> float | Float[Array, ""] | Float[Array, "1 neuron"]:
     """A parameter ready to meet `"batch neuron"` arrays (rank promotion may be forbidden)."""
-    return value if jnp.ndim(value) == 0 else value[None]
+    return value if isinstance(value, float) or value.ndim == 0 else value[None]
 
 
 def check_positive(neuron: AbstractNeuron, *fields: str) -> None:

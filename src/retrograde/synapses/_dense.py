@@ -35,7 +35,8 @@ class Dense(AbstractSynapse):
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows (post) and columns (pre)."""
-        return self.weight.shape
+        post, pre = self.weight.shape
+        return post, pre
 
     def moments(self) -> Moments:
         """The weights themselves, without variance."""
@@ -117,7 +118,8 @@ class Dale(AbstractSynapse):
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows (post) and columns (pre)."""
-        return self.weight.shape
+        post, pre = self.weight.shape
+        return post, pre
 
     def moments(self) -> Moments:
         """Signed weights, without variance."""

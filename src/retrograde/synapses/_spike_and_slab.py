@@ -53,7 +53,8 @@ class SpikeAndSlab(AbstractSynapse):
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows (post) and columns (pre)."""
-        return self.m.shape
+        post, pre = self.m.shape
+        return post, pre
 
     def moments(self) -> Moments:
         r"""Mean $\mu$ and variance $V$ of every weight."""

@@ -116,7 +116,7 @@ def _check_shapes(neuron, name, dtype):
         after = attempt(call, jax.eval_shape, neuron.step, state, current)
         old, new = jax.tree.structure(state), jax.tree.structure(after)
         require(
-            old == new,
+            bool(old == new),  # type: ignore[operator]
             f"{where} returns a state of another structure than it was given: {new}, not {old}. `initial_state` and "
             "`step` must agree.",
         )

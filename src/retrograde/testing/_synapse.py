@@ -208,7 +208,7 @@ def _check_project(synapse, name, seed):
     for start in (synapse, *(eqx.combine(there, rest) for there in moved)):
         once = attempt(where, start.project)
         require(
-            jax.tree.structure(once) == jax.tree.structure(start)
+            jax.tree.structure(once) == jax.tree.structure(start)  # type: ignore[operator]
             and all(
                 jnp.shape(a) == jnp.shape(b) and jnp.result_type(a) == jnp.result_type(b)
                 for a, b in zip(jax.tree.leaves(once), jax.tree.leaves(start), strict=True)
