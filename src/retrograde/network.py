@@ -123,6 +123,11 @@ class Network(eqx.Module):
         if readout not in self.populations:
             raise NetworkError(f"`Network(readout={readout!r})`: {_unknown(readout, self.populations)}")
         for projection in projections:
+            if projection.label in self.populations:
+                raise NetworkError(
+                    f"A projection and a population are both called {projection.label!r}; parameter groups could not "
+                    "tell them apart. Rename one."
+                )
             if projection.label in self.projections:
                 raise NetworkError(
                     f"There are two projections called {projection.label!r}. Give one of them a `name`, or add their "

@@ -47,9 +47,11 @@ def normal(
     first, second = jr.bits(key, (2,), jnp.uint32)
     first = _mix(first + np.uint32(stream))
     now = jnp.asarray(start, jnp.uint32) + jnp.arange(time, dtype=jnp.uint32)
-    steps = _mix(_mix(now ^ first) + second)
+    # Two words for each step, so that no two steps share a stretch of draws.
+    offset = _mix(_mix(now ^ first) + second)
+    salt = _mix(offset ^ first)
     place = jnp.arange(batch * channel, dtype=jnp.uint32).reshape(batch, channel)
-    bits = _mix(_mix(place[None] + steps[:, None, None]) ^ second)
+    bits = _mix(_mix(place[None] + offset[:, None, None]) ^ salt[:, None, None])
     # 23 bits to the midpoints of equal intervals of (-1, 1): symmetric, never ±1, at most 5.2 standard deviations.
     uniform = (bits >> 9).astype(dtype) * 2.0**-22 - (1.0 - 2.0**-23)
     return np.sqrt(2.0).item() * jax.lax.erf_inv(uniform)

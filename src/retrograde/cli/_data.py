@@ -5,6 +5,7 @@ import typer
 
 from retrograde.cli._errors import Failure
 from retrograde.cli._print import Json, print_json, print_table
+from retrograde.cli._progress import download_progress
 
 app = typer.Typer(help="Data sets: which there are, fetch one, check what is here.", no_args_is_help=True)
 
@@ -38,7 +39,8 @@ def fetch(
     """Download a data set: checked, and continued where it broke off."""
     from retrograde import data
 
-    folder = data.fetch_mnist(to, mirrors=mirror or data.MIRRORS)
+    with download_progress() as show:
+        folder = data.fetch_mnist(to, mirrors=mirror or data.MIRRORS, progress=show)
     print_json({"name": name, "folder": str(folder)}) if json else print(folder)
 
 

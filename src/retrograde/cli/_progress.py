@@ -50,6 +50,31 @@ def live_progress(quiet: bool = False) -> Iterator[Callable[[Any], None]]:
         yield show
 
 
+@contextlib.contextmanager
+def download_progress() -> Iterator[Callable[[str, int, int | None], None] | None]:
+    """Shows how far a download is.
+
+    Yields:
+        A function for `data.fetch_mnist(progress=...)`, or `None` where nothing is to be shown.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        files = {}
+
+        def show(name: str, done: int, total: int | None) -> None:
+            if name not in files:
+                files[name] = bar.add_task(name, total=total)
+            bar.update(files[name], completed=done, total=total)
+
+        yield show
+
+
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -65,7 +65,8 @@ class SpikeAndSlab(AbstractSynapse):
         """Draws every weight once."""
         spike_key, slab_key = jr.split(key)
         present = jr.uniform(spike_key, self.m.shape, self.m.dtype) >= self.pi
-        slab = self.m + jnp.sqrt(self.xi) * jr.normal(slab_key, self.m.shape, self.m.dtype)
+        spread = jnp.where(self.xi > 0, jnp.sqrt(jnp.where(self.xi > 0, self.xi, 1)), 0)  # its slope is 0 at 0 too
+        slab = self.m + spread * jr.normal(slab_key, self.m.shape, self.m.dtype)
         return Moments(jnp.where(present, slab, jnp.zeros_like(slab)))
 
     def project(self) -> "SpikeAndSlab":
