@@ -18,7 +18,7 @@ def train(
     ] = [],  # noqa: B006
     steps: Annotated[str | None, typer.Option(metavar="N", help="Number of updates.")] = None,
     seed: Annotated[str | None, typer.Option(metavar="N", help="Seeds weights, data and noise.")] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="N", help="Networks trained side by side.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N", help="Networks to train, each its own seed.")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Run folder; by default runs/RECIPE-1, -2 …")
     ] = None,
@@ -75,7 +75,7 @@ def _print_forecast(forecast, recipe, json: bool) -> None:
         f"task       {recipe.task.name}: {forecast.task['steps']} time steps of {forecast.task['inputs']} inputs, "
         f"{forecast.task['outputs']} outputs, {'endless' if trials is None else f'{trials:,}'} training trials\n"
         f"training   {recipe.training.steps:,} updates of {recipe.training.batch} trials, "
-        f"{recipe.training.seeds} network{'s' if recipe.training.seeds > 1 else ''} side by side\n"
+        f"{recipe.training.seeds} network{'s' if recipe.training.seeds > 1 else ''}\n"
         f"memory     {forecast.memory_bytes / 1e6:,.0f} MB for an update (from the compiler)\n"
         f"time       {forecast.seconds:,.0f} s: {forecast.compile_seconds:.1f} s to compile, then "
         f"{1000 * forecast.seconds_per_update:.1f} ms per update (median of {forecast.timed_updates} made now); "

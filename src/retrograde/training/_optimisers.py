@@ -190,8 +190,11 @@ def clip_by_spectral_norm(limit: float) -> optax.GradientTransformation:
 
 
 def largest_singular_value(matrix: Float[Array, "row column"]) -> Float[Array, ""]:
-    """The matrix 2-norm."""
-    return jnp.linalg.svd(matrix, compute_uv=False)[0]
+    """The matrix 2-norm, from the smaller Gram matrix: several times cheaper than a singular value decomposition."""
+    size = jnp.sqrt(jnp.sum(matrix**2))
+    unit = matrix / jnp.where(size > 0, size, 1)
+    gram = unit @ unit.T if matrix.shape[0] <= matrix.shape[1] else unit.T @ unit
+    return size * jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0))
 
 
 def trainable_labels(network: Network) -> PyTree[str]:
