@@ -222,17 +222,23 @@ def test_quenched_currents_are_correlated_over_time_and_trials_as_computed():
         assert (np.abs(products.mean(0) - expected * kept[:, None, :, None, None]) < 5 * error).all()
 
 
-def test_updates_with_projection_stay_in_range_and_reach_its_ends():
+def test_random_updates_with_projection_stay_in_range_and_reach_its_ends():
     network = zoo.single_layer("leaky_relu", "spike_and_slab", jr.key(0))
-    inputs, targets = zoo.trial(jr.key(1))
 
-    @eqx.filter_jit
-    def update(network, key):
-        gradient = eqx.filter_grad(zoo.loss)(network, inputs, targets, rg.rules.BPTT(), key)
-        return eqx.apply_updates(network, jax.tree.map(lambda g: -0.02 * jnp.sign(g), gradient)).project()
+    @jax.jit
+    def wander(arrays):
+        def update(arrays, key):
+            leaves, shape = jax.tree.flatten(arrays)
+            keys = jr.split(key, len(leaves))
+            moved = [leaf + 0.05 * jr.normal(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)]
+            projected = eqx.combine(jax.tree.unflatten(shape, moved), rest).project()
+            return eqx.filter(projected, trained), None
 
-    for key in jr.split(jr.key(2), 100):
-        network = update(network, key)
+        return jax.lax.scan(update, arrays, jr.split(jr.key(2), 100))[0]
+
+    trained = network.trainable()
+    arrays, rest = eqx.partition(network, trained)
+    network = eqx.combine(wander(arrays), rest)
     layers = [network.projections[name].synapse for name in NAMES.values()]
     pi, xi = (jnp.concatenate([getattr(s, field).ravel() for s in layers]) for field in ("pi", "xi"))
     assert (pi >= 0).all() and (pi <= 1).all() and (xi >= 0).all()

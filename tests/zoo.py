@@ -15,9 +15,9 @@ NEURONS = {
     "leaky_relu": lambda n: rg.neurons.LeakyRate(n, "relu", alpha=0.3, initial=0.1),
     "leaky_activity": lambda n: rg.neurons.LeakyRate(n, "tanh", alpha=jnp.linspace(0.2, 0.7, n), leak="activity"),
     "vanilla": lambda n: rg.neurons.LeakyRate(n, "tanh"),
-    "lif": lambda n: rg.neurons.LIF(n, threshold=0.4, surrogate=rg.neurons.Triangle(0.8)),
-    "lif_refractory": lambda n: rg.neurons.LIF(n, threshold=0.4, refractory=2, detach_reset=True),
-    "alif": lambda n: rg.neurons.ALIF(n, tau_mem=jnp.linspace(5.0, 30.0, n), threshold=0.4, beta=0.1, tau_adapt=30.0),
+    "lif": lambda n: rg.neurons.LIF(n, threshold=1.0, surrogate=rg.neurons.Triangle(0.8)),
+    "lif_refractory": lambda n: rg.neurons.LIF(n, threshold=1.0, refractory=2, detach_reset=True),
+    "alif": lambda n: rg.neurons.ALIF(n, tau_mem=jnp.linspace(5.0, 30.0, n), threshold=1.0, beta=0.1, tau_adapt=30.0),
     "lstm": lambda n: rg.neurons.LSTM(n),
 }
 SMOOTH = ("leaky_current", "leaky_activity", "vanilla", "lstm")

@@ -28,8 +28,8 @@ class Masked(AbstractSynapse):
             `Tied`.
 
     Example:
-        >>> import jax.numpy as jnp, numpy as np
-        >>> no_self = Masked(Dense(jnp.ones((2, 2))), ~np.eye(2, dtype=bool))
+        >>> import jax.numpy as jnp, numpy as np, retrograde as rg
+        >>> no_self = rg.synapses.Masked(rg.synapses.Dense(jnp.ones((2, 2))), ~np.eye(2, dtype=bool))
         >>> no_self.moments().mean.tolist()
         [[0.0, 1.0], [1.0, 0.0]]
     """

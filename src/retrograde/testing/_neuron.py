@@ -33,7 +33,8 @@ def check_neuron(neuron: Any, *, seed: int = 0) -> None:
         ContractError: If the neuron breaks the contract; the message says where, and what to mend.
 
     Example:
-        >>> check_neuron(retrograde.neurons.ALIF(4))
+        >>> import retrograde as rg
+        >>> rg.testing.check_neuron(rg.neurons.LeakyRate(4))
     """
     name = type(neuron).__name__
     require(

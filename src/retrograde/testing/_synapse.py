@@ -36,7 +36,8 @@ def check_synapse(synapse: Any, *, draws: int = 4000, smooth: bool = True, seed:
         ContractError: If the synapse breaks the contract; the message says where, and what to mend.
 
     Example:
-        >>> check_synapse(retrograde.synapses.Dense(jnp.ones((2, 3))))
+        >>> import jax.numpy as jnp, retrograde as rg
+        >>> rg.testing.check_synapse(rg.synapses.Dense(jnp.ones((2, 3))))
     """
     name = type(synapse).__name__
     require(

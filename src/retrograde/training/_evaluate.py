@@ -91,8 +91,11 @@ def evaluate(
         ValueError: If `weights` is unknown or `samples`, `batch` or `trials` is not positive.
 
     Example:
-        >>> evaluate(network, task, jax.random.key(0), weights="quenched", samples=10).accuracy
-        0.78
+        >>> import jax, retrograde as rg
+        >>> task = rg.tasks.DelayedRecall(symbols=2, delay=2)
+        >>> network = rg.Network.single_layer(task, rg.neurons.LeakyRate(10), key=jax.random.key(0))
+        >>> rg.evaluate(network, task, jax.random.key(1), trials=100).predictions.shape  # seed sample steps trial
+        (1, 1, 1, 100)
     """
     if weights not in WEIGHTS:
         raise ValueError(f"`weights={weights!r}` is unknown; pick one of {', '.join(WEIGHTS)}")

@@ -57,7 +57,12 @@ def optimiser(
         ValueError: If the name or a group's setting is unknown, or a pattern matches no parameter.
 
     Example:
-        >>> adam = rg.training.optimiser(network, groups={"*.pi": {"learning_rate": 0.1}})
+        >>> import jax, retrograde as rg
+        >>> task = rg.tasks.DelayedRecall(symbols=2, delay=2)
+        >>> network = rg.Network.single_layer(
+        ...     task, rg.neurons.LeakyRate(10), synapse=rg.synapses.SpikeAndSlab, key=jax.random.key(0)
+        ... )
+        >>> adam = rg.optimiser(network, groups={"*.pi": {"learning_rate": 0.1}})
 
     Source:
         Zou, Li & Huang (2023), the authors' code; Kingma & Ba (2015), arXiv:1412.6980, with the decoupled decay
