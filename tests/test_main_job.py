@@ -26,32 +26,32 @@ def final(folder: Path) -> tuple[bytes, list[bytes]]:
     return (folder / "metrics.csv").read_bytes(), [np.asarray(leaf).tobytes() for leaf in arrays]
 
 
+def rows(folder: Path) -> int:
+    """Lines of metrics so far."""
+    path = folder / "metrics.csv"
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
 @pytest.mark.slow
 def test_the_main_job_killed_ten_times_gives_the_same_bits(tmp_path):
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     train = [*COMMAND, "train", "--steps", str(STEPS), "--json", "--out"]
     undisturbed = subprocess.run([*train, str(calm)], check=True, capture_output=True)
 
-    rng, kills = random.Random(0), 0
-    command = [*train, str(killed)]
-    while True:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        wait = 4 + rng.random() * 8 if kills < KILLS else None
-        try:
-            output, error = process.communicate(timeout=wait)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            print(
-                f"kill {kills} after {wait:.1f} s, checkpoints {sorted(p.name for p in killed.glob('checkpoints/*'))}"
-            )
-            time.sleep(0.1)
-            command = [*COMMAND, "resume", str(killed), "--json"] if (killed / "run.json").exists() else command
-            continue
-        assert process.returncode == 0, error.decode()
-        if kills >= KILLS:
-            break
-        pytest.fail(f"the job was over after {kills} kills; give it more steps")
+    rng, command = random.Random(0), [*train, str(killed)]
+    for kill in range(1, KILLS + 1):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if kill % 5:  # else at any moment of the start
+            before = rows(killed)
+            while rows(killed) == before and process.poll() is None:
+                time.sleep(0.02)
+        time.sleep(rng.random() * 5)
+        assert process.poll() is None, f"the job was over before kill {kill}; give it more steps"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        saved = sorted(int(path.name) for path in killed.glob("checkpoints/*") if path.name.isdigit())
+        print(f"kill {kill}: {rows(killed)} rows of metrics, checkpoints {saved}")
+        command = [*COMMAND, "resume", str(killed), "--json"] if (killed / "run.json").exists() else command
+    output = subprocess.run(command, check=True, capture_output=True).stdout
     assert json.loads(output)["accuracy"] == json.loads(undisturbed.stdout)["accuracy"]
     assert final(killed) == final(calm)
