@@ -195,11 +195,21 @@ def clip_by_spectral_norm(limit: float) -> optax.GradientTransformation:
 
 
 def largest_singular_value(matrix: Float[Array, "row column"]) -> Float[Array, ""]:
-    """The matrix 2-norm, from the smaller Gram matrix: several times cheaper than a singular value decomposition."""
+    """The matrix 2-norm, by squaring the smaller Gram matrix until only its largest eigenvalue is left.
+
+    Products only: batched calls of LAPACK (`svd`, `eigh` under `vmap`) were seen to dead-lock JAX 0.10 on a CPU.
+    Forty squarings leave a relative error of at most 2⁻⁴⁰.
+    """
     size = jnp.sqrt(jnp.sum(matrix**2))
     unit = matrix / jnp.where(size > 0, size, 1)
     gram = unit @ unit.T if matrix.shape[0] <= matrix.shape[1] else unit.T @ unit
-    return size * jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0))
+
+    def square(_, power):
+        power = power @ power
+        return power / jnp.trace(power)
+
+    power = jax.lax.fori_loop(0, 40, square, gram)
+    return size * jnp.sqrt(jnp.sum(power * gram))
 
 
 def trainable_labels(network: Network) -> PyTree[str]:
