@@ -1,8 +1,8 @@
 """Sixteen seeds at once against one: what error bars cost.
 
 One ensemble update (digits by rows, 28 steps) of one network, and of sixteen networks with their own weights and noise:
-one after the other by `lax.map`, as `rg.fit(..., seeds=16)` does it on a CPU, and by `vmap`. A smaller network shows how the
-answer depends on the size: `vmap` saves what a step costs besides its arithmetic.
+one after the other by `lax.map`, as `rg.fit(..., seeds=16)` does it on a CPU, and by `vmap`. A smaller network shows
+how the answer depends on the size: `vmap` saves what a step costs besides its arithmetic.
 
     python benchmarks/seeds.py [--json] [--repeats N] [--quick]
 """
