@@ -196,7 +196,7 @@ CASES = [
     Case("recipe: a key missing", edited(("size = 100", "")), r":\d+: missing key 'size' in \[neuron\]"),
     Case(
         "recipe: a text for a number",
-        edited(("1_000", '"many"')),
+        edited(("2_000", '"many"')),
         r":\d+: 'steps' in \[training\] must be a whole number",
     ),
     Case("recipe: a fraction for a count", edited(("batch = 128", "batch = 1.5")), r"must be a whole number, got 1\.5"),
