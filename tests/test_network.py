@@ -716,3 +716,17 @@ def test_the_usual_network_in_one_line():
     assert not recurrent.pi.any() and recurrent.xi.min() > 0 and recurrent.xi.max() < 0.1 / SIZE
     relu = rg.Network.single_layer(task, rg.neurons.LeakyRate(SIZE, "relu"), key=jr.key(0))
     np.testing.assert_array_equal(relu.projections["hidden->hidden"].synapse.weight, np.eye(SIZE))
+
+
+def test_the_usual_network_keeps_input_and_recurrent_current_of_a_gru_apart():
+    task = rg.tasks.DelayedRecall(delay=2)
+    network = rg.Network.single_layer(task, rg.neurons.GRU(SIZE), key=jr.key(0))
+    parts = {n: (p.synapse.shape, p.ports) for n, p in network.projections.items()}
+    assert parts == {
+        "input->hidden": ((3 * SIZE, task.inputs), ("reset", "update", "candidate_input")),
+        "hidden->hidden": ((3 * SIZE, SIZE), ("reset", "update", "candidate_recurrent")),
+        "hidden->readout": ((task.outputs, SIZE), None),
+        "bias->hidden": ((4 * SIZE, 1), None),
+    }
+    for block in jnp.split(network.projections["hidden->hidden"].synapse.weight, 3):
+        np.testing.assert_allclose(block @ block.T, np.eye(SIZE), atol=1e-12)

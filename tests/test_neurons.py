@@ -8,7 +8,7 @@ import pytest
 from zoo import NEURONS, SIZE
 
 import retrograde as rg
-from retrograde.neurons import ALIF, LIF, LSTM, AbstractNeuron, LeakyRate, LeakyReadout, Linear
+from retrograde.neurons import ALIF, GRU, LIF, LSTM, AbstractNeuron, LeakyRate, LeakyReadout, Linear
 from retrograde.testing import ContractError, check_neuron
 
 OURS = NEURONS | {
@@ -117,6 +117,11 @@ BROKEN = {
         lambda: broken(step=lambda self, state, current: {"v": current[0] + jnp.ones(7)}),
         r"`Broken.step` with one current of shape \(1, 4\) and type float32 fails",
     ),
+    "input_ports": (
+        lambda: broken(ports=("a", "b"), input_ports=("a", "c")),
+        r"`Broken.input_ports` must be None or a tuple .* out of `Broken.ports` = \('a', 'b'\), got \('a', 'c'\)",
+    ),
+    "recurrent_ports": (lambda: broken(recurrent_ports=()), r"`Broken.recurrent_ports` must be None or .* got \(\)"),
     "too_few_ports": (
         lambda: broken(ports=("a", "b"), step=lambda self, state, current: dict(zip("v", current, strict=True))),
         r"`Broken.step` with a tuple of 2 currents, one for each port, .* fails: ValueError",
@@ -268,6 +273,66 @@ def test_alif_fires_less_and_less():
     assert adaptive[30:].sum() < adaptive[:30].sum() < plain[:30].sum()
 
 
+def wave(shape, start):
+    """Numbers that are easy to give to another library: sin(start), sin(start + 1) …"""
+    return jnp.sin(start + jnp.arange(np.prod(shape), dtype=float)).reshape(shape)
+
+
+def gru(bias):
+    """A GRU of 3 units alone, with the weights of `GRU_OUTPUTS`."""
+    return rg.Network(
+        {"gru": GRU(3)},
+        [
+            rg.Projection("input", "gru", rg.synapses.Dense(wave((9, 2), 1)), ports=GRU.input_ports),
+            rg.Projection("gru", "gru", rg.synapses.Dense(wave((9, 3), 101)), delay=1, ports=GRU.recurrent_ports),
+            rg.Projection("bias", "gru", rg.synapses.Dense(bias[:, None])),
+        ],
+        inputs=2,
+        readout="gru",
+    )
+
+
+# PyTorch 2.13: `torch.nn.GRU(2, 3)` in float64, its weights `wave((9, 2), 1)` and `wave((9, 3), 101)`, its biases
+# `wave((9,), 201)` and `wave((9,), 301)`, its inputs `2 * wave((4, 2, 2), 401)`.
+GRU_OUTPUTS = [
+    [
+        [-0.563828331057885, -0.314737858378111, 0.497570814117897],
+        [0.020382915359085, 0.645510022596048, -0.89179150048502],
+    ],
+    [
+        [-0.754576748790749, 0.130965091636227, 0.941620521120653],
+        [-0.694912859382399, 0.226194740306307, -0.347245935155252],
+    ],
+    [
+        [-0.641324303205125, 0.261436656226981, 0.142027513417461],
+        [-0.712828120214203, 0.597248625434305, 0.794369317354259],
+    ],
+    [
+        [-0.944592442659371, -0.319340490197078, 0.51362811233049],
+        [-0.509244947704293, 0.304618407077689, 0.744741178038336],
+    ],
+]
+
+
+def test_gru_equals_pytorch():
+    b_input, b_recurrent = wave((9,), 201), wave((9,), 301)
+    network = gru(jnp.concatenate([(b_input + b_recurrent)[:6], b_input[6:], b_recurrent[6:]]))
+    np.testing.assert_allclose(network(2 * wave((4, 2, 2), 401)).outputs, GRU_OUTPUTS, atol=1e-14)
+
+
+def test_gru_equals_its_equations():
+    bias, inputs = wave((12,), 11), wave((4, 2, 2), 21)
+    W, R, b = (np.asarray(a) for a in (wave((9, 2), 1), wave((9, 3), 101), bias.reshape(4, 3)))
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    h = np.zeros((2, 3))
+    for x, output in zip(np.asarray(inputs), np.asarray(gru(bias)(inputs).outputs), strict=True):
+        r = sigmoid(x @ W[:3].T + h @ R[:3].T + b[0])
+        u = sigmoid(x @ W[3:6].T + h @ R[3:6].T + b[1])
+        n = np.tanh(x @ W[6:].T + b[2] + r * (h @ R[6:].T + b[3]))
+        h = (1 - u) * n + u * h
+        np.testing.assert_allclose(output, h, atol=1e-14)
+
+
 def test_detached_reset_blocks_that_path_only():
     def slope(neuron):
         state = eqx.tree_at(lambda s: s.v, neuron.initial_state(1), jnp.full((1, 1), 1.1))
@@ -294,6 +359,7 @@ BAD = {
     "noise_and_leak": (lambda: LeakyRate(2, leak="activity", noise=1.0), r"acts on a leaky current only"),
     "readout": (lambda: LeakyReadout(2, tau=0.0), r"`LeakyReadout\(tau=...\)` must be positive"),
     "lstm": (lambda: LSTM(-2), r"`LSTM\(size=...\)` must be a positive"),
+    "gru": (lambda: GRU(0), r"`GRU\(size=...\)` must be a positive"),
     "linear": (lambda: Linear(0), r"`Linear\(size=...\)` must be a positive"),
 }
 

@@ -68,6 +68,18 @@ def test_the_main_job_has_the_constants_of_the_paper():
     assert (neuron.activation, neuron.alpha, neuron.initial) == ("relu", 0.1, 0.1)
 
 
+def test_weights_reach_the_ports_that_a_neuron_has_for_them():
+    settings = ["neuron={name='gru', size=5}", "synapses.bias={name='dense', weight=0.0}"]
+    network = recipes.build(recipes.read("add", settings)).network(jr.key(0))
+    assert {name: (p.synapse.shape, p.ports) for name, p in network.projections.items()} == {
+        "input->hidden": ((15, 2), ("reset", "update", "candidate_input")),
+        "hidden->hidden": ((15, 5), ("reset", "update", "candidate_recurrent")),
+        "hidden->readout": ((2, 5), None),
+        "bias->hidden": ((20, 1), None),
+        "bias->readout": ((2, 1), None),
+    }
+
+
 def test_the_baseline_starts_from_the_means_of_the_ensemble():
     ensemble, plain = (recipes.build(recipes.read(name)).network(jr.key(3)) for name in ("digits", "digits-bptt"))
     for name, projection in ensemble.projections.items():

@@ -19,8 +19,9 @@ NEURONS = {
     "lif_refractory": lambda n: rg.neurons.LIF(n, threshold=1.0, refractory=2, detach_reset=True),
     "alif": lambda n: rg.neurons.ALIF(n, tau_mem=jnp.linspace(5.0, 30.0, n), threshold=1.0, beta=0.1, tau_adapt=30.0),
     "lstm": lambda n: rg.neurons.LSTM(n),
+    "gru": lambda n: rg.neurons.GRU(n),
 }
-SMOOTH = ("leaky_current", "leaky_activity", "vanilla", "lstm")
+SMOOTH = ("leaky_current", "leaky_activity", "vanilla", "lstm", "gru")
 
 
 def _dense(key, shape):
@@ -47,12 +48,15 @@ SYNAPSES = {"dense": _dense, "spike_and_slab": _spike_and_slab, "masked": _maske
 def single_layer(neuron, synapse, key):
     neuron = NEURONS[neuron](SIZE)
     make, rows = SYNAPSES[synapse], SIZE * len(neuron.ports)
+    into, again = neuron.input_ports, neuron.recurrent_ports
     keys = jr.split(key, 4)
     return rg.Network(
         {"hidden": neuron, "readout": rg.neurons.Linear(OUTPUTS)},
         [
-            rg.Projection("input", "hidden", make(keys[0], (rows, INPUTS))),
-            rg.Projection("hidden", "hidden", make(keys[1], (rows, SIZE)), delay=1),
+            rg.Projection("input", "hidden", make(keys[0], (SIZE * len(into or neuron.ports), INPUTS)), ports=into),
+            rg.Projection(
+                "hidden", "hidden", make(keys[1], (SIZE * len(again or neuron.ports), SIZE)), delay=1, ports=again
+            ),
             rg.Projection("bias", "hidden", rg.synapses.Dense(0.2 * jr.normal(keys[2], (rows, 1)))),
             rg.Projection("hidden", "readout", make(keys[3], (OUTPUTS, SIZE))),
         ],

@@ -154,8 +154,8 @@ class Network(eqx.Module):
         """Builds the usual network: input → one recurrent population → readout, with common initial weights.
 
         Input and readout weights are N(0, 1/fan-in), recurrent weights orthogonal (the identity for a LeakyRate with
-        ReLU and `leak="current"`), one column of biases for each gate of an LSTM. `SpikeAndSlab` starts with π = 0 and
-        Ξ uniform on (0, 0.1/fan-in).
+        ReLU and `leak="current"`). A neuron with several ports gets a bias on each, at first 0; its weights reach its
+        `input_ports` and `recurrent_ports`. `SpikeAndSlab` starts with π = 0 and Ξ uniform on (0, 0.1/fan-in).
 
         Args:
             task: Anything with numbers of `inputs` and `outputs`.
@@ -169,7 +169,7 @@ class Network(eqx.Module):
 
         readout = Linear(task.outputs) if readout is None else readout
         in_key, rec_key, out_key, xi_key = jr.split(key, 4)
-        rows = neuron.size * len(neuron.ports)
+        into, again = neuron.input_ports, neuron.recurrent_ports
 
         def normal(key, shape):
             return jr.normal(key, shape) / shape[1] ** 0.5
@@ -177,7 +177,7 @@ class Network(eqx.Module):
         if isinstance(neuron, LeakyRate) and neuron.activation == "relu" and neuron.leak == "current":
             recurrent = jnp.eye(neuron.size)
         else:
-            blocks = jr.split(rec_key, len(neuron.ports))
+            blocks = jr.split(rec_key, len(again or neuron.ports))
             recurrent = jnp.concatenate([jr.orthogonal(k, neuron.size) for k in blocks])
 
         def weights(mean, key):
@@ -187,13 +187,15 @@ class Network(eqx.Module):
             return synapse(mean)
 
         xi_in, xi_rec, xi_out = jr.split(xi_key, 3)
+        inward = normal(in_key, (currents(neuron, into), task.inputs))
+        outward = normal(out_key, (currents(readout, readout.input_ports), neuron.size))
         projections = [
-            Projection(INPUT, "hidden", weights(normal(in_key, (rows, task.inputs)), xi_in)),
-            Projection("hidden", "hidden", weights(recurrent, xi_rec), delay=1),
-            Projection("hidden", "readout", weights(normal(out_key, (readout.size, neuron.size)), xi_out)),
+            Projection(INPUT, "hidden", weights(inward, xi_in), ports=into),
+            Projection("hidden", "hidden", weights(recurrent, xi_rec), delay=1, ports=again),
+            Projection("hidden", "readout", weights(outward, xi_out), ports=readout.input_ports),
         ]
         if len(neuron.ports) > 1:
-            projections.append(Projection(BIAS, "hidden", Dense(jnp.zeros((rows, 1)))))
+            projections.append(Projection(BIAS, "hidden", Dense(jnp.zeros((currents(neuron, None), 1)))))
         return cls({"hidden": neuron, "readout": readout}, projections, inputs=task.inputs, readout="readout")
 
     def __call__(
@@ -374,6 +376,11 @@ class Network(eqx.Module):
                     f"`{argument}[{name!r}]` must have axes (time, batch, current), here {shape}, got shape "
                     f"{jnp.shape(value)}."
                 )
+
+
+def currents(neuron: AbstractNeuron, ports: tuple[str, ...] | None) -> int:
+    """Counts the currents that all neurons have at these ports, at all of them if `None`: the rows of the weights."""
+    return neuron.size * len(ports or neuron.ports)
 
 
 def _rate(noise) -> bool:

@@ -1,6 +1,7 @@
 """Dynamics of one neuron, written elementwise."""
 
 from ._abstract import AbstractNeuron, Current, State
+from ._gru import GRU, GRUState
 from ._leaky import LeakyRate, LeakyReadout, Linear, RateState
 from ._lif import ALIF, LIF, ALIFState, LIFState
 from ._lstm import LSTM, LSTMState
@@ -11,12 +12,14 @@ NEURONS = {
     "lif": LIF,
     "alif": ALIF,
     "lstm": LSTM,
+    "gru": GRU,
     "linear": Linear,
     "leaky_readout": LeakyReadout,
 }
 
 __all__ = [
     "ALIF",
+    "GRU",
     "LIF",
     "LSTM",
     "NEURONS",
@@ -24,6 +27,7 @@ __all__ = [
     "AbstractNeuron",
     "AbstractSurrogate",
     "Current",
+    "GRUState",
     "LIFState",
     "LSTMState",
     "LeakyRate",

@@ -24,11 +24,15 @@ class AbstractNeuron(eqx.Module):
     Attributes:
         size: Number of neurons.
         ports: Names of the currents a neuron receives; a gated unit has several.
+        input_ports: Ports for current from elsewhere, such as the input; all of them if `None`.
+        recurrent_ports: Ports for current from the population itself; all of them if `None`.
         stateless: Whether the activity depends on the present current only.
     """
 
     size: eqx.AbstractVar[int]
     ports: ClassVar[tuple[str, ...]] = ("current",)
+    input_ports: ClassVar[tuple[str, ...] | None] = None
+    recurrent_ports: ClassVar[tuple[str, ...] | None] = None
     stateless: ClassVar[bool] = False
 
     @abc.abstractmethod

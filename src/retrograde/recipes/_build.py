@@ -7,7 +7,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Key
 
-from retrograde.network import Network, Projection
+from retrograde.network import Network, Projection, currents
 from retrograde.recipes._schema import Recipe
 from retrograde.training import EarlyStop, optimiser
 
@@ -44,20 +44,22 @@ class Experiment:
         recipe, task = self.recipe, self.task
         hidden = recipe.neuron.build(size=recipe.neuron.size)
         readout = recipe.readout.build(size=task.outputs)
-        rows, columns = hidden.size * len(hidden.ports), readout.size * len(readout.ports)
+        populations = {"hidden": hidden, "readout": readout}
         wiring = {
-            "input": ("input", "hidden", (rows, task.inputs), 0),
-            "recurrent": ("hidden", "hidden", (rows, hidden.size), 1),
-            "output": ("hidden", "readout", (columns, hidden.size), 0),
-            "bias": ("bias", "hidden", (rows, 1), 0),
-            "output_bias": ("bias", "readout", (columns, 1), 0),
+            "input": ("input", "hidden", task.inputs, hidden.input_ports, 0),
+            "recurrent": ("hidden", "hidden", hidden.size, hidden.recurrent_ports, 1),
+            "output": ("hidden", "readout", hidden.size, readout.input_ports, 0),
+            "bias": ("bias", "hidden", 1, None, 0),
+            "output_bias": ("bias", "readout", 1, None, 0),
         }
-        projections = [
-            Projection(source, target, section.build(key=jr.fold_in(key, number), shape=shape), delay=delay)
-            for number, (name, (source, target, shape, delay)) in enumerate(wiring.items())
-            if (section := getattr(recipe.synapses, name)) is not None
-        ]
-        return Network({"hidden": hidden, "readout": readout}, projections, inputs=task.inputs, readout="readout")
+        projections = []
+        for number, (name, (source, target, columns, ports, delay)) in enumerate(wiring.items()):
+            section = getattr(recipe.synapses, name)
+            if section is not None:
+                shape = (currents(populations[target], ports), columns)
+                synapse = section.build(key=jr.fold_in(key, number), shape=shape)
+                projections.append(Projection(source, target, synapse, delay=delay, ports=ports))
+        return Network(populations, projections, inputs=task.inputs, readout="readout")
 
     @functools.cached_property
     def optimiser(self) -> optax.GradientTransformation:

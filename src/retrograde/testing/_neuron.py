@@ -17,7 +17,7 @@ BATCH, WARM_UP, MOST_SOURCES = 3, 5, 1024
 def check_neuron(neuron: Any, *, seed: int = 0) -> None:
     """Verifies the contract of a neuron, your own or one of ours.
 
-    Checked: `size`, `ports` and the fields; structure, shapes and types of the states in float32 (and float64 where
+    Checked: `size`, the ports and the fields; structure, shapes and types of the states in float32 (and float64 where
     that is switched on); that `step` and `activity` are elementwise over neurons and trials, both in their values and
     in their derivatives; that derivatives are finite; that `step` is deterministic, compiles, and compiled gives
     the same; that every port matters; that a neuron that says it is stateless is; the standard deviation of
@@ -76,6 +76,14 @@ def _check_size_and_ports(neuron, name):
         and len(set(ports)) == len(ports),
         f"`{name}.ports` must be a tuple of different names, one for each current, got {ports!r}.",
     )
+    for field in ("input_ports", "recurrent_ports"):
+        some = getattr(neuron, field)
+        require(
+            some is None
+            or (isinstance(some, tuple) and len(some) > 0 and set(some) <= set(ports) and len(set(some)) == len(some)),
+            f"`{name}.{field}` must be None or a tuple of different names out of `{name}.ports` = {ports!r}, got "
+            f"{some!r}.",
+        )
 
 
 def _check_parameters(neuron, name):
