@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from retrograde.losses import LOSSES, accuracy, cross_entropy, mean_squared_error
+from retrograde.losses import LOSSES, accuracy, cross_entropy, half_squared_error, mean_squared_error
 from retrograde.tasks import Trials
 
 STEPS, BATCH, CLASSES = 3, 4, 5
@@ -67,6 +67,19 @@ def test_mean_squared_error_is_the_mean_over_outputs_and_mask(outputs, mask):
     np.testing.assert_allclose(mean_squared_error(outputs, trials), np.sum(losses * mask) / 5.5, rtol=1e-12)
 
 
+def test_half_squared_error_sums_over_outputs(outputs, mask):
+    trials = valued(mask)
+    losses = np.sum((np.asarray(outputs) - np.asarray(trials.targets)) ** 2, axis=-1) / 2
+    np.testing.assert_allclose(half_squared_error(outputs, trials), np.sum(losses * mask) / 5.5, rtol=1e-12)
+
+
+def test_gradient_of_half_squared_error_is_output_minus_target(outputs, mask):
+    """Without a factor: the learning rates of papers that write "error times presynaptic activity" mean this loss."""
+    trials = valued(mask)
+    expected = (outputs - trials.targets) * mask[:, :, None] / 5.5
+    np.testing.assert_allclose(jax.grad(half_squared_error)(outputs, trials), expected, atol=1e-15)
+
+
 def test_accuracy_counts_under_the_mask():
     outputs = jax.nn.one_hot(jnp.array([[0, 1], [2, 2]]), 3)
     trials = Trials(jnp.zeros((2, 2, 1)), jnp.array([[0, 2], [2, 0]]), jnp.ones((2, 2)))
@@ -78,6 +91,7 @@ CASES = {
     "labels": (cross_entropy, labelled),
     "probabilities": (cross_entropy, valued),
     "mse": (mean_squared_error, valued),
+    "half": (half_squared_error, valued),
 }
 
 
@@ -114,7 +128,11 @@ def test_boolean_mask_and_dtype_of_the_outputs(case, outputs, mask):
 
 
 def test_registry_knows_the_losses_that_tasks_name():
-    assert dict(LOSSES) == {"cross_entropy": cross_entropy, "mean_squared_error": mean_squared_error}
+    assert dict(LOSSES) == {
+        "cross_entropy": cross_entropy,
+        "mean_squared_error": mean_squared_error,
+        "half_squared_error": half_squared_error,
+    }
 
 
 def changed(trials, **fields):
@@ -161,8 +179,10 @@ def test_shapes_that_do_not_fit_are_refused(case, loss):
         loss(jnp.zeros(shape), changed(make(), **changes))
 
 
-def test_mean_squared_error_refuses_class_numbers_and_misfits(outputs):
-    with pytest.raises(ValueError, match=r"needs targets that are numbers, got class numbers.*Use `cross_entropy`"):
-        mean_squared_error(outputs, labelled())
-    with pytest.raises(ValueError, match=r"`mean_squared_error` got 2 outputs but targets with 5"):
-        mean_squared_error(outputs[:, :, :2], valued())
+@pytest.mark.parametrize("loss", [mean_squared_error, half_squared_error])
+def test_losses_of_a_regression_refuse_class_numbers_and_misfits(loss, outputs):
+    name = loss.__name__
+    with pytest.raises(ValueError, match=rf"`{name}` needs targets that are numbers, got .*Use `cross_entropy`"):
+        loss(outputs, labelled())
+    with pytest.raises(ValueError, match=rf"`{name}` got 2 outputs but targets with 5"):
+        loss(outputs[:, :, :2], valued())

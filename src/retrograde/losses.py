@@ -51,7 +51,7 @@ def mean_squared_error(outputs: Float[Array, "steps batch output"], trials: Tria
       \ell_{tb} = \frac{1}{K} \sum_{k=1}^{K} (o_{tbk} - y_{tbk})^2,$$
 
     with the mask $w$. If the mask is 0 everywhere, so is the loss, and its gradient. (No factor ½, and the mean over
-    the $K$ outputs: papers differ in both, and their learning rates with them.)
+    the $K$ outputs: papers differ in both, and their learning rates with them. See `half_squared_error`.)
 
     Args:
         outputs: The answers $o$, shape `steps batch output`, for the steps that the targets cover.
@@ -68,14 +68,38 @@ def mean_squared_error(outputs: Float[Array, "steps batch output"], trials: Tria
         >>> float(mean_squared_error(jnp.array([[[1.0, 4.0]]]), trials))
         2.0
     """
-    if not jnp.issubdtype(trials.targets.dtype, jnp.floating):
-        raise ValueError(
-            f"`mean_squared_error` needs targets that are numbers, got class numbers (dtype {trials.targets.dtype}). "
-            "Use `cross_entropy`, or give the targets as floating point, shape `steps batch output`."
-        )
-    _check_shapes("mean_squared_error", outputs, trials, has_outputs=True)
-    difference = _counted(outputs, trials) - trials.targets.astype(outputs.dtype)
-    return _masked_mean(jnp.mean(difference**2, axis=-1), trials)
+    return _masked_mean(jnp.mean(_error("mean_squared_error", outputs, trials) ** 2, axis=-1), trials)
+
+
+def half_squared_error(outputs: Float[Array, "steps batch output"], trials: Trials) -> Float[Array, ""]:
+    r"""Half the squared difference between outputs and targets, summed over outputs and averaged over steps and trials.
+
+    $$L = \frac{\sum_{tb} w_{tb} \, \ell_{tb}}{\sum_{tb} w_{tb}}, \qquad
+      \ell_{tb} = \frac12 \sum_{k=1}^{K} (o_{tbk} - y_{tbk})^2,$$
+
+    with the mask $w$, so that the derivative of $\ell_{tb}$ by an output is just the error $o_{tbk} - y_{tbk}$. If the
+    mask is 0 everywhere, so is the loss, and its gradient.
+
+    Args:
+        outputs: The answers $o$, shape `steps batch output`, for the steps that the targets cover.
+        trials: Their `targets` $y$ are numbers of the same shape.
+
+    Returns:
+        The loss [unit of the targets, squared], in the dtype of `outputs`.
+
+    Raises:
+        ValueError: If the shapes do not fit together, or the targets are class numbers.
+
+    Example:
+        >>> trials = Trials(jnp.zeros((5, 1, 2)), targets=jnp.array([[[1.0, 2.0]]]), mask=jnp.ones((1, 1)))
+        >>> float(half_squared_error(jnp.array([[[1.0, 5.0]]]), trials))
+        4.5
+
+    Source:
+        Murray (2019), eLife 8:e43299. The code of Marschall, Cho and Savin (2020), J. Mach. Learn. Res. 21(135), learns
+        with its derivative, but prints the loss divided by $K$.
+    """
+    return _masked_mean(jnp.sum(_error("half_squared_error", outputs, trials) ** 2, axis=-1) / 2, trials)
 
 
 def accuracy(outputs: Float[Array, "steps batch class"], trials: Trials) -> Float[Array, ""]:
@@ -108,7 +132,19 @@ def accuracy(outputs: Float[Array, "steps batch class"], trials: Trials) -> Floa
 LOSSES: dict[str, Callable[[Float[Array, "steps batch output"], Trials], Float[Array, ""]]] = {
     "cross_entropy": cross_entropy,
     "mean_squared_error": mean_squared_error,
+    "half_squared_error": half_squared_error,
 }
+
+
+def _error(name, outputs, trials):
+    """Output minus target where it counts."""
+    if not jnp.issubdtype(trials.targets.dtype, jnp.floating):
+        raise ValueError(
+            f"`{name}` needs targets that are numbers, got class numbers (dtype {trials.targets.dtype}). "
+            "Use `cross_entropy`, or give the targets as floating point, shape `steps batch output`."
+        )
+    _check_shapes(name, outputs, trials, has_outputs=True)
+    return _counted(outputs, trials) - trials.targets.astype(outputs.dtype)
 
 
 def _counted(outputs, trials):
