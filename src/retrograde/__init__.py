@@ -25,6 +25,7 @@ _NAMES = {
     "Projection": "network",
     "Trajectory": "network",
     "Result": "training",
+    "coverage": "analysis",
     "evaluate": "training",
     "fit": "training",
     "optimiser": "training",

@@ -1,5 +1,8 @@
-"""From arrays to numbers: what a trained network has learnt, measured."""
+"""From arrays to numbers: what a network has learnt, and what a rule tells it, measured."""
 
+from retrograde.analysis._alignment import Alignment as Alignment
+from retrograde.analysis._alignment import align as align
+from retrograde.analysis._alignment import gradient_alignment as gradient_alignment
 from retrograde.analysis._confusion import confusion_matrix as confusion_matrix
 from retrograde.analysis._connections import (
     ConnectionShares as ConnectionShares,
@@ -7,3 +10,22 @@ from retrograde.analysis._connections import (
 from retrograde.analysis._connections import (
     connection_shares as connection_shares,
 )
+from retrograde.analysis._coverage import (
+    Coverage as Coverage,
+)
+from retrograde.analysis._coverage import (
+    CoverageError as CoverageError,
+)
+from retrograde.analysis._coverage import (
+    check_coverage as check_coverage,
+)
+from retrograde.analysis._coverage import (
+    coverage as coverage,
+)
+from retrograde.analysis._coverage import (
+    uncovered as uncovered,
+)
+from retrograde.analysis._lags import CreditByLag as CreditByLag
+from retrograde.analysis._lags import credit_by_lag as credit_by_lag
+from retrograde.analysis._operations import Operations as Operations
+from retrograde.analysis._operations import count_operations as count_operations
