@@ -114,6 +114,27 @@ def test_numbers_do_not_depend_on_the_dispatch(monkeypatch):
     np.testing.assert_array_equal(actual.history.loss, expected.history.loss)
 
 
+def test_pauses_show_the_network_and_change_nothing(tmp_path):
+    seen = {}
+
+    def pause(step, network, rule_state):
+        seen.setdefault(step, []).append(arrays(network))
+
+    options = {"steps": 30, "validate_every": 12, "checkpoint_every": 9, "pauses": (0, 1, 13, 30), "on_pause": pause}
+    result = fit(folder=tmp_path / "run", **options)
+    plain = fit(steps=30, validate_every=12)
+    assert_equal(result.network, plain.network)
+    np.testing.assert_array_equal(result.history.loss, plain.history.loss)
+    assert list(seen) == [0, 1, 13, 30]
+    assert_equal(seen[0], ENSEMBLE)
+    assert_equal(seen[13], fit(steps=13).network)
+    assert_equal(seen[30], plain.network)
+
+    # What comes before the checkpoint of step 30 is not shown again.
+    fit(folder=tmp_path / "run", resume=True, **options | {"steps": 33, "pauses": (0, 13, 30, 32)})
+    assert {step: len(times) for step, times in seen.items()} == {0: 1, 1: 1, 13: 1, 30: 1, 32: 1}
+
+
 def test_history_averages_between_rows():
     fine, coarse = fit(steps=25, log_every=1).history, fit(steps=25).history
     assert coarse.step.tolist() == [10, 20, 25]

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,8 +15,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
 
+from retrograde.analysis import check_coverage
 from retrograde.network import Network
-from retrograde.rules import AbstractRule
+from retrograde.rules import BPTT, AbstractRule
 from retrograde.tasks import AbstractTask
 from retrograde.training._checkpoints import Checkpoints
 from retrograde.training._early_stop import EarlyStop
@@ -55,6 +56,8 @@ def fit(
     keep: int = 3,
     recipe: dict | None = None,
     tensorboard: bool | None = None,
+    pauses: Sequence[int] = (),
+    on_pause: Callable[[int, Network, PyTree], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> Result:
@@ -88,6 +91,11 @@ def fit(
         keep: How many of the latest checkpoints to keep.
         recipe: Stored in `run.json`, for the record.
         tensorboard: Whether to write TensorBoard events too; by default if `tensorboardX` is installed.
+        pauses: Numbers of updates after which `on_pause` is called; 0 is before the first. A resumed run does not come
+            by those before its checkpoint again.
+        on_pause: Called with the number of updates made, the network and the rule's state (with several seeds their
+            arrays have a first axis `seed`), before that update's checkpoint is written. Their arrays do not outlive
+            the call. It changes no number of the run.
         on_progress: Called a few times per second.
         on_warning: Told of damaged checkpoints that were passed over; by default Python warnings.
 
@@ -98,6 +106,7 @@ def fit(
         DivergedError: If a loss, gradient or parameter is no longer finite. The last good state is kept.
         RunError: If the folder cannot be used, or not be written any longer.
         CheckpointError: If no checkpoint can be read, or they belong to another network.
+        CoverageError: If the rule assigns no credit to something that is to be trained.
         ValueError: If an argument is out of range.
 
     Example:
@@ -138,8 +147,11 @@ def fit(
             loss=task_loss(task) if loss is None else loss,
             regulariser=regulariser,
             key=key,
-            plan=_Plan(steps, batch, seeds, log_every, validate_every, validation_split, checkpoint_every, early_stop),
+            plan=_Plan(
+                steps, batch, seeds, log_every, validate_every, validation_split, checkpoint_every, early_stop, pauses
+            ),
             run=None if folder is None else run,
+            on_pause=on_pause,
             on_progress=on_progress,
             on_warning=on_warning or (lambda message: warnings.warn(message, stacklevel=2)),
             started=started,
@@ -172,26 +184,44 @@ class _Plan:
     validation_split: str
     checkpoint_every: int
     early_stop: EarlyStop | None
+    pauses: Sequence[int]
 
     def next_stop(self, step: int, saves: bool) -> int:
         """The next step at which the host has something to do."""
         every = [self.validate_every] + [self.checkpoint_every] * saves
         if self.early_stop is not None and not self.early_stop.metric.startswith("validation"):
             every.append(self.log_every)
-        return min([self.steps] + [(step // n + 1) * n for n in every if n is not None])
+        pauses = [pause for pause in self.pauses if pause > step]
+        return min([self.steps, *pauses] + [(step // n + 1) * n for n in every if n is not None])
 
 
 class _Session:
     """One call of `fit`: the loop on the host around the compiled program."""
 
     def __init__(
-        self, *, network, task, rule, optimiser, loss, regulariser, key, plan, run, on_progress, on_warning, started
+        self,
+        *,
+        network,
+        task,
+        rule,
+        optimiser,
+        loss,
+        regulariser,
+        key,
+        plan,
+        run,
+        on_pause,
+        on_progress,
+        on_warning,
+        started,
     ):
         self.plan, self.run, self.key, self.task, self.loss = plan, run, key, task, loss
-        self.on_progress, self.on_warning, self.started, self.timed = on_progress, on_warning, started, started
+        self.on_pause, self.on_progress, self.on_warning = on_pause, on_progress, on_warning
+        self.started = self.timed = started
         many = plan.seeds > 1
         keys = jax.vmap(lambda seed: jr.split(seed_key(key, seed), 3))(jnp.arange(plan.seeds))
         one, self.network = _build(network, keys[:, 0], plan.seeds)
+        self.one, self.rule = one, rule
         self.trainable, self.labels = one.trainable(), jax.tree.leaves(trainable_labels(one))
         if not self.labels:
             raise ValueError("this network has nothing to train: all its projections are frozen")
@@ -229,7 +259,7 @@ class _Session:
         self.speed = _Speed()
 
     def start(self, tensorboard: bool | None) -> None:
-        """Takes up the last checkpoint, if there is one."""
+        """Takes up the last checkpoint; if there is none, makes sure that the rule reaches all there is to train."""
         offset = None
         if self.run is not None:
             checkpoints = self.run.checkpoints
@@ -246,6 +276,8 @@ class _Session:
                     f"{self.run.folder} has made {self.step} updates already; to resume it give `steps` of at least "
                     f"that, not {self.plan.steps}"
                 )
+        if self.step == 0 and not isinstance(self.rule, BPTT):
+            check_coverage(self.one, self.rule, key=self.key)
         history = self.rows.history()
         for i, metric in enumerate(("validation_loss", "validation_accuracy")):
             _, values = history.measured(metric)
@@ -254,6 +286,8 @@ class _Session:
 
     def train(self) -> Result:
         plan, stopped = self.plan, self._is_stopped()
+        if self.step == 0:
+            self._pause()
         while self.step < plan.steps and not stopped:
             before = self.step
             self.speed.begin()
@@ -270,10 +304,15 @@ class _Session:
                 self._validate()
             stopped = self._is_stopped()
             self._flush()
+            self._pause()
             if self.step % plan.checkpoint_every == 0:
                 self._save()
             self._report(metrics)
         return self._close(stopped, failure=None)
+
+    def _pause(self) -> None:
+        if self.on_pause is not None and self.step in self.plan.pauses:
+            self.on_pause(self.step, self._network(), self.state.rule_state)
 
     def _is_stopped(self) -> bool:
         early_stop = self.plan.early_stop
