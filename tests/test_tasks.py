@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from retrograde.data import load_digits
-from retrograde.losses import cross_entropy
-from retrograde.tasks import TASKS, AbstractTask, Add, DelayedRecall, SequentialDigits, Trials
+from retrograde.losses import cross_entropy, half_squared_error
+from retrograde.network import Network, Projection
+from retrograde.neurons import LeakyRate, Linear
+from retrograde.synapses import Dense
+from retrograde.tasks import TASKS, AbstractTask, Add, DelayedRecall, Mimic, SequentialDigits, Sine, Trials
 from retrograde.tasks._abstract import check_integer
 from retrograde.testing import ContractError, check_task
 
@@ -23,6 +26,8 @@ EXAMPLES = {
     "recall": DelayedRecall(symbols=3, delay=4, jitter=2, report_steps=2, distractors=True),
     "add": Add(t1=2, t2=3, steps=11, repeat=2),
     "add, drawn": Add(t1=3, t2=0, steps=8, deterministic=False),
+    "mimic": Mimic(inputs=6, neurons=5, outputs=2, alpha=0.5, latents=3, steps=7, repeat=2),
+    "sine": Sine(period=20, outputs=2),
 }
 
 
@@ -46,8 +51,37 @@ def test_float32_gives_the_same_trials(name):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["mimic", "sine"])
+def test_float32_gives_the_same_trials_up_to_rounding(name):
+    index = jnp.zeros(2, dtype=jnp.int32)
+    double = take(EXAMPLES[name], index, "test")
+    with jax.enable_x64(False):
+        single = take(EXAMPLES[name], index, "test")
+    assert single.inputs.dtype == single.targets.dtype == single.mask.dtype == jnp.float32
+    np.testing.assert_array_equal(single.inputs, double.inputs)
+    np.testing.assert_allclose(single.targets, double.targets, atol=2e-6)
+
+
+def test_trials_without_end_are_series_by_seed_and_split_whatever_the_generator():
+    index = jnp.arange(4, dtype=jnp.int32)
+
+    def drawn(seed, split):
+        return np.asarray(jr.key_data(Add(seed=seed).keys(index, split))).tobytes()
+
+    keys = {(seed, split): drawn(seed, split) for seed in (0, 1) for split in ("train", "validation", "test")}
+    assert len(set(keys.values())) == len(keys)
+    with jax.default_prng_impl("rbg"):
+        assert drawn(0, "train") == keys[0, "train"]
+
+
 def test_registry_makes_each_task_from_plain_numbers():
-    assert dict(TASKS) == {"sequential_digits": SequentialDigits, "delayed_recall": DelayedRecall, "add": Add}
+    assert dict(TASKS) == {
+        "sequential_digits": SequentialDigits,
+        "delayed_recall": DelayedRecall,
+        "add": Add,
+        "mimic": Mimic,
+        "sine": Sine,
+    }
     for task in TASKS.values():
         assert isinstance(task(), AbstractTask) and task.__doc__.splitlines()[0].endswith(".")
 
@@ -117,6 +151,19 @@ REFUSED = {
     "lags": (lambda: Add(t1=4, t2=4), r"`Add\(t1=..., t2=...\)` must differ, got 4 twice"),
     "negative lag": (lambda: Add(t1=-1), r"`Add\(t1=...\)` must be an integer of at least 0, got -1"),
     "short": (lambda: Add(t1=1, t2=5, repeat=2, steps=10), r"`Add\(steps=10\)` leaves no step .* repeat = 10 steps"),
+    "teacher": (lambda: Mimic(neurons=0), r"`Mimic\(neurons=...\)` must be an integer of at least 1, got 0"),
+    "no seed": (lambda: Mimic(seed=-1), r"`Mimic\(seed=...\)` must be an integer of at least 0, got -1"),
+    "leak": (lambda: Mimic(alpha=1.5), r"`Mimic\(alpha=...\)` .* must lie in \(0, 1\], got 1\.5"),
+    "latents": (lambda: Mimic(latents=5), r"`Mimic\(latents=...\)` must divide the number of inputs, 32, .* got 5"),
+    "period": (lambda: Sine(period=0), r"`Sine\(period=...\)` must be an integer of at least 1, got 0"),
+    "harmonic": (lambda: Sine(harmonics=(0, 1, 2)), r"`Sine\(harmonics=...\)` must be an integer of at least 1, got 0"),
+    "amplitudes": (
+        lambda: Sine(harmonics=(1, 2)),
+        r"must have as many entries, .* got \(1, 2\) and \(1\.0, 0\.5, 0\.25\)",
+    ),
+    "no wave": (lambda: Sine(harmonics=(), amplitudes=()), r"at least one, got \(\) and \(\)"),
+    "too fast": (lambda: Sine(period=8), r"repeats 4 times in a period of 8 steps; it needs more than two"),
+    "one trial": (lambda: EXAMPLES["sine"].take(jnp.array([1])), r"trial 1 of 'train', but they are numbered 0 to 0"),
     "fraction": (lambda: check_integer("Add", "steps", 3.5, 1), r"`Add\(steps=...\)` must be an integer .* got 3\.5"),
     "true": (lambda: check_integer("Add", "steps", True, 1), r"`Add\(steps=...\)` must be an integer .* got True"),
 }
@@ -270,6 +317,117 @@ def test_loss_levels_are_what_the_best_answers_cost(deterministic):
     for known, y in answers.items():
         outputs = jnp.log(jnp.stack([y, 1 - y], axis=-1) + 1e-12)
         assert float(cross_entropy(outputs, trials)) == pytest.approx(Add.loss_levels()[known], abs=0.004)
+
+
+# Mimic.
+
+
+def test_the_teacher_has_the_published_distribution_of_weights():
+    """Over forty teachers, each mean and s.d. within four standard errors."""
+    teachers = [Mimic(inputs=20, neurons=50, outputs=40, teacher_seed=seed).teacher for seed in range(40)]
+    for teacher in teachers[:3]:
+        np.testing.assert_allclose(teacher["recurrent"] @ teacher["recurrent"].T, np.eye(50), atol=1e-13)
+    published = {"input": 20**-0.5, "output": 50**-0.5, "bias": 0.1, "output_bias": 0.1}
+    shapes = {"input": (50, 20), "output": (40, 50), "bias": (50, 1), "output_bias": (40, 1)}
+    for name, sd in published.items():
+        values = np.stack([teacher[name] for teacher in teachers])
+        assert values.shape[1:] == shapes[name]
+        assert abs(np.std(values) / sd - 1) < 4 / (2 * values.size) ** 0.5, name
+        assert abs(np.mean(values)) < 4 * sd / values.size**0.5, name
+
+
+def test_the_teacher_is_the_one_of_its_seed():
+    first, other = Mimic(teacher_seed=0), Mimic(teacher_seed=1)
+    # Golden: `numpy.random.RandomState(0).standard_normal()`, a stream that NumPy has promised never to change.
+    np.testing.assert_allclose(first.teacher["input"][0, 0] * 32**0.5, 1.764052345967664, rtol=1e-15)
+    assert all(np.abs(first.teacher[name] - other.teacher[name]).max() > 0.01 for name in first.teacher)
+    index = jnp.arange(2)
+    np.testing.assert_array_equal(take(first, index).inputs, take(other, index).inputs)
+
+
+def test_rotations_of_the_teacher_are_even():
+    """Without the sign correction of QR, the diagonal of the draws would be one-sided."""
+    diagonals = [np.diag(Mimic(inputs=1, neurons=3, outputs=1, teacher_seed=i).teacher["recurrent"]) for i in range(60)]
+    assert abs(np.mean(np.sign(diagonals))) < 0.3
+
+
+def test_mimic_by_hand():
+    task = EXAMPLES["mimic"]
+    trials = take(task, jnp.arange(4))
+    W = {name: np.asarray(value) for name, value in task.teacher.items()}
+    for trial in range(4):
+        z = np.zeros(5)
+        for step in range(7):
+            x = np.asarray(trials.inputs[step, trial])
+            z = 0.5 * z + 0.5 * np.tanh(W["input"] @ x + W["recurrent"] @ z + W["bias"][:, 0])
+            y = W["output"] @ z + W["output_bias"][:, 0]
+            np.testing.assert_allclose(trials.targets[step, trial], y, atol=1e-14)
+
+
+def test_the_inputs_of_mimic_are_fair_coins_each_on_its_channels_for_its_steps():
+    task = Mimic(inputs=6, neurons=2, outputs=1, latents=3, steps=41, repeat=2)
+    x = np.asarray(take(task, jnp.arange(300)).inputs)
+    assert x.shape == (41, 300, 6) and set(np.unique(x)) == {0.0, 1.0}
+    np.testing.assert_array_equal(x[:, :, ::2], x[:, :, 1::2])
+    np.testing.assert_array_equal(x[:-1:2], x[1::2])
+    coins = x[::2, :, ::2].reshape(-1, 3)
+    assert np.abs(coins.mean(axis=0) - 0.5).max() < 4 * 0.5 / len(coins) ** 0.5
+    signs = 2 * coins - 1
+    assert np.abs(signs.T @ signs / len(coins) - np.eye(3)).max() < 4 / len(coins) ** 0.5
+    assert np.abs((signs[300:] * signs[:-300]).mean()) < 4 / coins.size**0.5  # of two successive coins
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.3])
+def test_a_network_with_the_teachers_weights_makes_no_error(alpha):
+    task = Mimic(inputs=6, neurons=5, outputs=2, alpha=alpha, steps=9)
+    parts = {name: Dense(value) for name, value in task.teacher.items()}
+    network = Network(
+        {"hidden": LeakyRate(5, "tanh", alpha=alpha, leak="activity"), "readout": Linear(2)},
+        [
+            Projection("input", "hidden", parts["input"]),
+            Projection("hidden", "hidden", parts["recurrent"], delay=1),
+            Projection("bias", "hidden", parts["bias"]),
+            Projection("hidden", "readout", parts["output"]),
+            Projection("bias", "readout", parts["output_bias"]),
+        ],
+        inputs=6,
+        readout="readout",
+    )
+    trials = take(task, jnp.arange(3))
+    np.testing.assert_allclose(eqx.filter_jit(network)(trials.inputs).outputs, trials.targets, atol=1e-14)
+
+
+def test_the_best_constant_answer_to_mimic_costs_what_its_page_says():
+    trials = take(Mimic(), jnp.arange(300))
+    answer = jnp.broadcast_to(trials.targets.mean((0, 1), keepdims=True), trials.targets.shape)
+    assert float(half_squared_error(answer, trials)) == pytest.approx(2.5, abs=0.05)
+
+
+# Sine.
+
+
+@pytest.mark.parametrize("period", [200, 400, 800, 1600, 9])
+def test_sine_is_the_published_curve(period):
+    """`sin(2πt/T) + 0.5 sin(4πt/T) + 0.25 sin(8πt/T)`; to answer 0 costs 0.328, whatever the period."""
+    trials = take(Sine(period=period), jnp.zeros(2, int))
+    u = 2 * np.pi * np.arange(1, period + 1) / period
+    expected = np.sin(u) + 0.5 * np.sin(2 * u) + 0.25 * np.sin(4 * u)
+    np.testing.assert_allclose(trials.targets, np.broadcast_to(expected[:, None, None], (period, 2, 1)), atol=1e-12)
+    np.testing.assert_array_equal(trials.inputs, np.zeros((period, 2, 1)))
+    assert float(half_squared_error(jnp.zeros_like(trials.targets), trials)) == pytest.approx(0.328, abs=5e-4)
+
+
+def test_sine_of_other_waves_and_several_outputs():
+    task = Sine(period=12, harmonics=(1, 3), amplitudes=(2.0, -0.5), outputs=3, cue=0.7)
+    trials = take(task, jnp.zeros(1, int))
+    for k in range(3):
+        u = 2 * np.pi * (np.arange(1, 13) / 12 + k / 6)
+        np.testing.assert_allclose(trials.targets[:, 0, k], 2 * np.sin(u) - 0.5 * np.sin(3 * u), atol=1e-14)
+    np.testing.assert_array_equal(trials.inputs, np.full((12, 1, 1), 0.7))
+    silent = half_squared_error(jnp.zeros_like(trials.targets), trials)
+    np.testing.assert_allclose(silent, 3 / 4 * (2**2 + 0.5**2), rtol=1e-12)
+    two = take(Sine(period=12, harmonics=(1,), amplitudes=(1.0,), outputs=2), jnp.zeros(1, int)).targets
+    np.testing.assert_allclose(two[:, 0, 1], np.cos(2 * np.pi * np.arange(1, 13) / 12), atol=1e-14)
 
 
 # `check_task` on tasks that are broken, each in one way.
@@ -471,6 +629,10 @@ BROKEN = {
     "overlap": (
         lambda: Small({"train": DATA["train"], "test": DATA["test"].at[2].set(DATA["train"][7])}),
         r"trial 2 of 'test' is trial 7 of 'train'\. Splits must have no trial in common",
+    ),
+    "overlap with one": (
+        lambda: Small({"train": DATA["train"], "test": DATA["train"][3:4]}, sizes={"train": 9, "test": 1}),
+        r"trial 0 of 'test' is trial 3 of 'train'\. Splits must have no trial in common",
     ),
     "same stream": (lambda: SameStream(), r"the splits 'train' and 'test' are the same series of trials"),
 }

@@ -130,12 +130,3 @@ def check_integer(owner: str, name: str, value: Any, least: int) -> None:
     """Refuses anything but an integer of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"`{owner}({name}=...)` must be an integer of at least {least}, got {value!r}.")
-
-
-def trial_keys(seed: int, split: str, index: Int[Array, " batch"]) -> Key[Array, " batch"]:
-    """Returns the keys of synthetic trials: one stream per split, one key per number.
-
-    The generator is named, so that trials do not depend on the one a program has chosen for everything else.
-    """
-    stream = jr.fold_in(jr.key(seed, impl="threefry2x32"), SPLITS.index(split))
-    return jax.vmap(lambda number: jr.fold_in(stream, number))(index)

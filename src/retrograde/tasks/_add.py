@@ -10,18 +10,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Int
 
-from retrograde.tasks._abstract import (
-    SPLITS,
-    AbstractTask,
-    Trials,
-    check_integer,
-    check_split,
-    check_trials_exist,
-    trial_keys,
-)
+from retrograde.tasks._abstract import Trials, check_integer
+from retrograde.tasks._endless import AbstractEndlessTask
 
 
-class Add(AbstractTask):
+class Add(AbstractEndlessTask):
     r"""Coins are shown, and the chance of a coin that depends on two earlier ones is to be told.
 
     $$x_n \sim \mathrm{Bernoulli}(1/2), \qquad y_n = \tfrac12 + \tfrac12 x_{n-t_1} - \tfrac14 x_{n-t_2}.$$
@@ -89,19 +82,11 @@ class Add(AbstractTask):
     def loss(self) -> str:
         return "cross_entropy"
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return SPLITS
-
-    def size(self, split: str = "train") -> None:
-        check_split(self, split)
-
     def take(self, index: Int[Array, " batch"], split: str = "train") -> Trials:
-        check_trials_exist(self, index, split)
         dtype = jnp.result_type(float)
         coins = -(-self.steps // self.repeat)
         first = max(self.t1, self.t2)
-        x, chance = jax.vmap(lambda key: self._draw(key, coins), out_axes=1)(trial_keys(self.seed, split, index))
+        x, chance = jax.vmap(lambda key: self._draw(key, coins), out_axes=1)(self.keys(index, split))
         # The probability of each target, in quarters; `chance` is one of 0, 1, 2, 3.
         quarters = 2 + 2 * x[first - self.t1 : coins - self.t1] - x[first - self.t2 : coins - self.t2]
 

@@ -9,18 +9,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int
 
-from retrograde.tasks._abstract import (
-    SPLITS,
-    AbstractTask,
-    Trials,
-    check_integer,
-    check_split,
-    check_trials_exist,
-    trial_keys,
-)
+from retrograde.tasks._abstract import Trials, check_integer
+from retrograde.tasks._endless import AbstractEndlessTask
 
 
-class DelayedRecall(AbstractTask):
+class DelayedRecall(AbstractEndlessTask):
     """One symbol is shown, a delay passes, and at a go signal the symbol is to be named.
 
     A trial of `cue_steps + delay + report_steps` steps:
@@ -95,17 +88,9 @@ class DelayedRecall(AbstractTask):
     def loss(self) -> str:
         return "cross_entropy"
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return SPLITS
-
-    def size(self, split: str = "train") -> None:
-        check_split(self, split)
-
     def take(self, index: Int[Array, " batch"], split: str = "train") -> Trials:
-        check_trials_exist(self, index, split)
         dtype = jnp.result_type(float)
-        symbol, delay, distractor = jax.vmap(self._draw, out_axes=(0, 0, 1))(trial_keys(self.seed, split, index))
+        symbol, delay, distractor = jax.vmap(self._draw, out_axes=(0, 0, 1))(self.keys(index, split))
 
         time = jnp.arange(self.steps, dtype=jnp.int32)[:, None]
         go_on = self.cue_steps + delay[None]
