@@ -111,6 +111,7 @@ def test_dry_run_writes_nothing(capsys, tmp_path, monkeypatch):
     # 2 time steps of 2 inputs, 4 neurons, 10 outputs; three numbers for each connection
     assert forecast["parameters"]["input->hidden.m"] == [4, 2]
     assert forecast["parameters_in_all"] == 3 * (4 * 2 + 4 * 4 + 10 * 4)
+    assert forecast["credit"] == dict.fromkeys(forecast["parameters"], "exact")
     assert forecast["memory_bytes"] > 8 * 3 * forecast["parameters_in_all"]
     expected = forecast["compile_seconds"] + forecast["steps"] * forecast["seconds_per_update"]
     np.testing.assert_allclose(forecast["seconds"], expected, rtol=0.01, atol=0.01)

@@ -114,6 +114,25 @@ def test_numbers_do_not_depend_on_the_dispatch(monkeypatch):
     np.testing.assert_array_equal(actual.history.loss, expected.history.loss)
 
 
+def test_an_update_by_itself_is_one_of_fit():
+    """All trials alike: so those of `fit` are the ones that this update was compiled with."""
+    one = eqx.tree_at(lambda task: task.data, TASK, TASK.data[:1] * jnp.ones((tiny.TRIALS, 1, 1)))
+    one = eqx.tree_at(lambda task: task.labels, one, jnp.zeros_like(one.labels))
+    options = {"rule": rg.rules.BPTT(), "optimiser": SGD, "key": jr.key(2), "batch": 8}
+    update = training.compile_update(PLAIN, one, **options)
+    seconds = training.time_updates({"a": update}, repeats=2)
+    assert 0 < seconds["a"] < 1
+    expected = fit(PLAIN, one, steps=12, **options).network  # ten of them are not timed
+    for x, y in zip(arrays(update.network), arrays(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-10)
+    # what lies between must hold the activity of all steps; arguments and results the weights at least twice
+    assert update.between_bytes >= tiny.TIME * 8 * tiny.NEURONS * 8
+    weights = sum(array.nbytes for array in arrays(PLAIN))
+    assert update.memory_bytes >= update.between_bytes + 2 * weights
+    N, M, K = tiny.NEURONS, tiny.INPUTS, tiny.CLASSES
+    assert update.operations.products == 8 * (tiny.TIME * (2 * N * (N + M) + N**2) + 3 * N * K)
+
+
 def test_pauses_show_the_network_and_change_nothing(tmp_path):
     seen = {}
 

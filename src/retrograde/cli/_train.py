@@ -3,7 +3,7 @@ from typing import Annotated
 
 import typer
 
-from retrograde.cli._errors import resumable
+from retrograde.cli._errors import Failure, resumable
 from retrograde.cli._outcome import print_outcome
 from retrograde.cli._print import Json, print_json, print_table, say
 from retrograde.cli._progress import live_progress
@@ -52,6 +52,8 @@ def train(
 
 
 def _print_forecast(forecast, recipe, json: bool) -> None:
+    from retrograde.analysis import uncovered
+
     labels = {label: list(shape) for label, shape in forecast.parameters.items()}
     content = {
         "recipe": recipe.name,
@@ -59,6 +61,7 @@ def _print_forecast(forecast, recipe, json: bool) -> None:
         "steps": recipe.training.steps,
         "seeds": recipe.training.seeds,
         "parameters": labels,
+        "credit": {label: parameter.reach for label, parameter in forecast.coverage.items()},
         "parameters_in_all": forecast.size,
         "memory_bytes": forecast.memory_bytes,
         "compile_seconds": round(forecast.compile_seconds, 3),
@@ -67,20 +70,36 @@ def _print_forecast(forecast, recipe, json: bool) -> None:
     }
     if json:
         print_json(content)
-        return
-    rows = [[label, " × ".join(map(str, shape)), f"{_product(shape):,}"] for label, shape in labels.items()]
-    print_table([*rows, ["in all", "", f"{forecast.size:,}"]], ["parameters", "post × pre", "numbers"])
+    else:
+        _print_tables(forecast, recipe, labels)
+    if missing := uncovered(forecast.coverage):
+        raise Failure(
+            f"retrograde: {recipe.rule.name} assigns no credit to {', '.join(missing)}, so training will be refused"
+        )
+
+
+def _print_tables(forecast, recipe, labels: dict[str, list[int]]) -> None:
+    rows = [
+        [label, " × ".join(map(str, shape)), f"{_product(shape):,}", forecast.coverage[label].reach]
+        for label, shape in labels.items()
+    ]
+    head = ["parameters", "post × pre", "numbers", f"credit by {recipe.rule.name}"]
+    print_table([*rows, ["in all", "", f"{forecast.size:,}", ""]], head)
     trials = forecast.task["trials"]
     print(
         f"task       {recipe.task.name}: {forecast.task['steps']} time steps of {forecast.task['inputs']} inputs, "
         f"{forecast.task['outputs']} outputs, {'endless' if trials is None else f'{trials:,}'} training trials\n"
         f"training   {recipe.training.steps:,} updates of {recipe.training.batch} trials, "
         f"{recipe.training.seeds} network{'s' if recipe.training.seeds > 1 else ''}\n"
-        f"memory     {forecast.memory_bytes / 1e6:,.0f} MB for an update (from the compiler)\n"
+        f"memory     {_megabytes(forecast.memory_bytes)} for an update (from the compiler)\n"
         f"time       {forecast.seconds:,.0f} s: {forecast.compile_seconds:.1f} s to compile, then "
         f"{1000 * forecast.seconds_per_update:.1f} ms per update (median of {forecast.timed_updates} made now); "
         "validation and the final measurements come on top"
     )
+
+
+def _megabytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 1e6:,.0f} MB"
 
 
 def _product(shape: list[int]) -> int:

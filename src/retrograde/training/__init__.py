@@ -2,6 +2,7 @@
 
 from ._checkpoints import Checkpoints
 from ._compile_cache import compile_cache
+from ._cost import Update, compile_update, time_updates
 from ._early_stop import EarlyStop
 from ._errors import CheckpointError, DivergedError, RunError
 from ._evaluate import Evaluation, evaluate
@@ -22,8 +23,10 @@ __all__ = [
     "Result",
     "Run",
     "RunError",
+    "Update",
     "clip_by_spectral_norm",
     "compile_cache",
+    "compile_update",
     "evaluate",
     "fit",
     "halving",
@@ -31,4 +34,5 @@ __all__ = [
     "optimiser",
     "read_history",
     "read_run",
+    "time_updates",
 ]
