@@ -97,6 +97,19 @@ def test_alignment_of_a_rule_that_overrides_value_and_grad():
     np.testing.assert_allclose(list(found.values()), len(found) * [(1.0, 0.5)], rtol=1e-12)
 
 
+def test_feedback_that_is_not_the_transpose_is_not_exact():
+    net = network()
+    readout = net.projections["hidden->readout"].synapse.weight
+    opposite = eqx.tree_at(
+        lambda n: n.projections["hidden->readout"].feedback, net, -readout, is_leaf=lambda leaf: leaf is None
+    )
+    found = analysis.gradient_alignment(opposite, trials(), BPTT, loss=losses.mean_squared_error, key=KEY)
+    np.testing.assert_allclose(found["hidden->hidden"], (-1, 1), rtol=1e-10)
+    np.testing.assert_allclose(found["hidden->readout"], (1, 1), rtol=1e-10)
+    found = lags(opposite, BPTT, bands=1)
+    np.testing.assert_allclose([found.delivered["all"][0], found.delivered["hidden->readout"][0]], [-1, 1])
+
+
 def test_alignment_where_one_gradient_is_zero():
     zero, some = np.zeros(2), np.array([0.0, 2.0])
     assert analysis.align(zero, some) == (0.0, 0.0)

@@ -3,7 +3,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from retrograde.analysis._gradients import Loss, by_owner, rule_gradient
+from retrograde.analysis._gradients import Loss, by_owner, rule_gradient, without_feedback
 from retrograde.network import Network
 from retrograde.rules import BPTT, AbstractRule
 from retrograde.tasks import Trials
@@ -36,7 +36,8 @@ def gradient_alignment(
 
     $$\cos = \frac{\langle g, g^* \rangle}{|g|\,|g^*|}, \qquad \rho = \frac{|g|}{|g^*|},$$
 
-    each over all trained arrays of a projection or population. Both see the same trials and the same noise.
+    each over all trained arrays of a projection or population. Both see the same trials and the same noise; the exact
+    gradient flows back through the weights themselves, also where a projection has other feedback.
 
     Args:
         network: The network.
@@ -45,7 +46,7 @@ def gradient_alignment(
         loss: `(outputs, trials) -> scalar`, such as `retrograde.losses.cross_entropy`.
         key: Seeds the noise, and what the rule draws.
         rule_state: What the rule has learnt so far; as at the beginning of training if `None`.
-        reference: The rule that gives $g^*$.
+        reference: The rule that gives $g^*$, on the network without any `feedback`.
 
     Returns:
         Cosine and ratio of norms, by the name of the projection or population that has trained arrays, and `"all"`.
@@ -65,6 +66,7 @@ def gradient_alignment(
     """
     state = rule.init(network) if rule_state is None else rule_state
     ours = by_owner(rule_gradient(network, trials, rule, loss=loss, rule_state=state, key=key))
+    network = without_feedback(network)
     state = reference.init(network)
     exact = by_owner(rule_gradient(network, trials, reference, loss=loss, rule_state=state, key=key))
     found = {name: align(ours[name], exact[name]) for name in exact}

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from retrograde.analysis._alignment import align
-from retrograde.analysis._gradients import rule_gradient
+from retrograde.analysis._gradients import rule_gradient, without_feedback
 from retrograde.network import Network
 from retrograde.rules import BPTT, AbstractRule
 from retrograde.tasks import Trials
@@ -72,8 +72,8 @@ def coverage(
     slopes = jr.normal(loss_key, (*inputs.shape[:2], network.populations[network.readout].size), inputs.dtype)
     trials = Trials(inputs, targets=slopes, mask=jnp.ones(inputs.shape[:2], inputs.dtype))
     ours, exact = (
-        rule_gradient(network, trials, r, loss=_linear, rule_state=r.init(network), key=gradient_key)
-        for r in (rule, BPTT())
+        rule_gradient(net, trials, r, loss=_linear, rule_state=r.init(net), key=gradient_key)
+        for net, r in ((network, rule), (without_feedback(network), BPTT()))
     )
     tolerance = np.sqrt(np.finfo(inputs.dtype).eps)
     found = {label: _compare(ours[label].ravel(), exact[label].ravel(), tolerance) for label in exact}

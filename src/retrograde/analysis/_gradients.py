@@ -55,6 +55,14 @@ def trained(network: Network, gradient: PyTree) -> PyTree:
     return eqx.filter(eqx.combine(gradient, zeros), trainable)
 
 
+def without_feedback(network: Network) -> Network:
+    """Gives the network whose projections return credit by the transpose of their weights: the exact gradient's."""
+    for name, projection in network.projections.items():
+        if projection.feedback is not None:
+            network = eqx.tree_at(lambda n, name=name: n.projections[name].feedback, network, None)
+    return network
+
+
 def by_label(network: Network, gradient: PyTree) -> Gradient:
     """Names the arrays of a gradient that `trained` has made; in float64, whatever they were."""
     labels = jax.tree.map(lambda keep, label: label if keep else None, network.trainable(), network.labels())

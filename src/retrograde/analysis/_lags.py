@@ -6,7 +6,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from retrograde.analysis._gradients import Loss, by_label, by_owner, trained
+from retrograde.analysis._gradients import Loss, by_label, by_owner, trained, without_feedback
 from retrograde.network import Network
 from retrograde.rules import BPTT, AbstractRule
 from retrograde.tasks import Trials
@@ -63,7 +63,7 @@ def credit_by_lag(
         bands: Largest number of bands, about evenly spaced in the logarithm of the lag.
         draws: Number of times that a rule which is random is asked; the mean is returned.
         rule_state: What the rule has learnt so far; as at the beginning of training if `None`.
-        reference: The rule that gives $\Delta G^*$.
+        reference: The rule that gives $\Delta G^*$, on the network without any `feedback`.
 
     Returns:
         The bands, the delivered share and the true credit's length in each.
@@ -92,7 +92,7 @@ def credit_by_lag(
     target = Trials(trials.inputs, trials.targets[-1:], trials.mask[-1:])
     starts = _states(network, target.inputs, tuple(steps - border for border in borders), noise_key)
 
-    def gradients(rule: AbstractRule, state: PyTree, key: Key[Array, ""]) -> list[dict[str, np.ndarray]]:
+    def gradients(network: Network, rule: AbstractRule, state: PyTree, key: Key[Array, ""]) -> list[dict]:
         """Of each border the gradient, and of all borders but the readout's under `"all"`."""
         found = []
         for border, start in zip(borders, starts, strict=True):
@@ -102,9 +102,10 @@ def credit_by_lag(
             found.append(_with_all(by_owner(by_label(network, gradient)), network))
         return found
 
-    exact = gradients(reference, reference.init(network), rule_key)
+    true_network = without_feedback(network)
+    exact = gradients(true_network, reference, reference.init(true_network), rule_key)
     state = rule.init(network) if rule_state is None else rule_state
-    drawn = [gradients(rule, state, jr.fold_in(rule_key, draw)) for draw in range(draws)]
+    drawn = [gradients(network, rule, state, jr.fold_in(rule_key, draw)) for draw in range(draws)]
     delivered, size = {}, {}
     for name in exact[0]:
         true = _increments([gradient[name] for gradient in exact])
