@@ -126,6 +126,15 @@ def test_resume_goes_on_to_the_same_numbers(capsys, tmp_path):
     assert resumed["loss"] == longer["loss"]
 
 
+def test_a_regression_has_losses_and_no_accuracies(capsys, tmp_path):
+    run = tmp_path / "run"
+    out = printed(capsys, "train", "sine", "--steps", "2", "--out", str(run), "--set", "task.period=20")
+    assert "test loss" in out and "%" not in out and "nan" not in out
+    assert (run / "figure.png").read_bytes().startswith(b"\x89PNG")
+    drawn = printed(capsys, "sample", str(run), "--networks", "1")
+    assert " – " in drawn and "nan" not in drawn
+
+
 def test_sample_saves_networks_that_differ(capsys, tmp_path):
     out = as_json(capsys, "sample", str(tiny_run()), "--networks", "2", "--out", str(tmp_path), "--json")
     weights = []

@@ -28,8 +28,9 @@ def sample(
     if json:
         print_json({"run": str(folder), "networks": [network.summary() for network in drawn]})
         return
-    rows = [
-        [str(network.number), f"{100 * network.accuracy:.1f} %", f"{network.loss:.4g}", str(network.path)]
-        for network in drawn
-    ]
+    rows = []
+    for network in drawn:
+        accuracy = network.summary()["accuracy"]  # none in a regression
+        shown = "–" if accuracy is None else f"{100 * accuracy:.1f} %"
+        rows.append([str(network.number), shown, f"{network.loss:.4g}", str(network.path)])
     print_table(rows, ["network", "test accuracy", "test loss", "weights"])

@@ -19,7 +19,9 @@ PARAMETERS = {
 
 
 def draw_figure(record: Record, path: str | os.PathLike) -> Path:
-    """Draws a measured run on one sheet: learning curve, answers, samplers, and how m, π and Ξ are distributed.
+    """Draws a measured run on one sheet: learning curve, samplers, answers, and how m, π and Ξ are distributed.
+
+    Samplers and answers are left out for a regression.
 
     Args:
         record: The run.
@@ -32,17 +34,15 @@ def draw_figure(record: Record, path: str | os.PathLike) -> Path:
     if measures is None:
         raise ValueError(f"{record.folder} has not been measured yet; run `retrograde resume {record.folder}`.")
     parameters = {name: values for name in PARAMETERS if (values := measures.by_projection(name))}
-    columns = 3
-    panels = 2 + measures.is_classification + len(parameters)
-    figure = Figure(figsize=(12, 3.6 * -(-panels // columns)), layout="constrained")
+    panels = 1 + 2 * measures.is_classification + len(parameters)
+    columns = min(3, panels)
+    figure = Figure(figsize=(4 * columns, 3.6 * -(-panels // columns)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = iter(figure.subplots(-(-panels // columns), columns, squeeze=False).ravel())
     draw_curve(record, next(axes))
     if measures.confusion is not None:
         plot_samplers({record.name: {name: a.ravel() for name, a in measures.accuracies.items()}}, ax=next(axes))
         plot_confusion(measures.confusion, ax=next(axes))
-    else:
-        draw_loss({record.name: record}, next(axes))
     for name, values in parameters.items():
         plot_distribution(values, xlabel=PARAMETERS[name], ax=next(axes))
     for spare in axes:
