@@ -115,10 +115,8 @@ def test_a_feedback_matrix_carries_credit_in_place_of_the_transpose(synapse):
     network = zoo.single_layer("leaky_current", synapse, jr.key(0))
     inputs, targets = zoo.trial(jr.key(1))
     mean = network.moments()["hidden->readout"].mean
-    exact = eqx.tree_at(
-        lambda n: n.projections["hidden->readout"].feedback, network, mean, is_leaf=lambda leaf: leaf is None
-    )
-    random = eqx.tree_at(lambda n: n.projections["hidden->readout"].feedback, exact, jr.normal(jr.key(5), mean.shape))
+    random = network.with_feedback("random", key=jr.key(5))
+    exact = eqx.tree_at(lambda n: n.projections["hidden->readout"].feedback.weight, random, mean)
     expected = gradient(network, inputs, targets, BPTT()).projections
     by_transpose = gradient(exact, inputs, targets, BPTT()).projections
     by_random = gradient(random, inputs, targets, BPTT()).projections
@@ -127,7 +125,7 @@ def test_a_feedback_matrix_carries_credit_in_place_of_the_transpose(synapse):
     assert zoo.difference(by_random["input->hidden"], by_transpose["input->hidden"]) > 1e-3
     # The readout's own weights see the error itself, whatever carries it further back.
     assert zoo.difference(by_random["hidden->readout"].synapse, expected["hidden->readout"].synapse) < 1e-12
-    assert jnp.abs(by_random["hidden->readout"].feedback).max() == 0
+    assert jnp.abs(by_random["hidden->readout"].feedback.weight).max() == 0
 
 
 def test_the_gradient_by_drive_is_the_credit():

@@ -8,7 +8,9 @@ from typing import Any
 
 _MODULES = (
     "analysis",
+    "comparison",
     "data",
+    "feedback",
     "losses",
     "neurons",
     "plots",
@@ -25,6 +27,7 @@ _NAMES = {
     "Projection": "network",
     "Trajectory": "network",
     "Result": "training",
+    "compare": "comparison",
     "coverage": "analysis",
     "evaluate": "training",
     "fit": "training",

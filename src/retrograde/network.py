@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
+from . import feedback as feedback_operators
+from .feedback import AbstractFeedback, Adaptive
 from .neurons import AbstractNeuron
 from .synapses import AbstractSynapse, Dense, Diagonal, Moments, Tied
 from .unroll import Stage, State, Trajectory, Wire, initial_state, unroll
@@ -33,8 +35,8 @@ class Projection(eqx.Module):
         target: Name of a population.
         synapse: The weights.
         delay: Number of steps after which activity arrives; a cycle needs at least one step in all [steps].
-        feedback: Matrix `"post pre"` that carries credit backwards in place of the transpose of the mean weights, or
-            `None` for the exact transpose. Never trained.
+        feedback: What carries credit backwards in place of the transpose of the mean weights (see
+            `retrograde.feedback`), or `None` for the exact transpose.
         frozen: Whether the weights are constants: no gradient, no update.
         ports: Ports of the target that the rows of the synapse belong to; all of them if `None`.
         source_slice: Neurons `(start, stop)` of the source that are read; all of them if `None`.
@@ -46,7 +48,7 @@ class Projection(eqx.Module):
     target: str = eqx.field(static=True)
     synapse: AbstractSynapse
     delay: int = eqx.field(static=True, default=0)
-    feedback: Float[Array, "post pre"] | None = None
+    feedback: AbstractFeedback | None = None
     frozen: bool = eqx.field(static=True, default=False)
     ports: tuple[str, ...] | None = eqx.field(static=True, default=None)
     source_slice: tuple[int, int] | None = eqx.field(static=True, default=None)
@@ -314,21 +316,72 @@ class Network(eqx.Module):
     def project(self) -> "Network":
         """Puts every synapse's parameters back into their range, after an optimiser's step."""
         # By name: the copy that `tree_at` shows holds its projections in sorted order.
-        return eqx.tree_at(
+        network = eqx.tree_at(
             lambda n: [n.projections[name].synapse for name in self.projections],
             self,
             [p.synapse.project() for p in self.projections.values()],
         )
+        for name, projection in self.projections.items():
+            if isinstance(projection.feedback, Adaptive) and projection.feedback.decay and not projection.frozen:
+                keep = 1 - projection.feedback.decay
+                network = eqx.tree_at(
+                    lambda n, name=name: (n.projections[name].synapse, n.projections[name].feedback.weight),
+                    network,
+                    (network.projections[name].synapse.scaled(keep), keep * projection.feedback.weight),
+                )
+        return network
+
+    def with_feedback(
+        self,
+        kind: str,
+        *,
+        key: Key[Array, ""],
+        projections: Iterable[str] | None = None,
+        scale: float | None = None,
+        decay: float = 1e-2,
+    ) -> "Network":
+        """The same network with other feedback: same forward, other credit.
+
+        Args:
+            kind: `"exact"`, `"random"`, `"adaptive"`, `"sign"` or `"uniform"`; see `retrograde.feedback`.
+            key: Seeds the matrices, one for each projection.
+            projections: Names of projections; by default all from a population to the readout.
+            scale: As for `retrograde.feedback.draw`.
+            decay: As for `retrograde.feedback.draw`.
+
+        Raises:
+            ValueError: If `kind` is unknown.
+            NetworkError: If a name is unknown or a projection is one-to-one.
+        """
+        if projections is None:
+            wanted = [
+                n for n, p in self.projections.items() if p.target == self.readout and p.source in self.populations
+            ]
+        else:
+            wanted = list(projections)
+        network = self
+        for name in wanted:
+            if name not in self.projections:
+                raise NetworkError(f"`with_feedback`: {_unknown(name, self.projections, 'projection')}")
+            projection = self.projections[name]
+            where = sorted(self.projections).index(name)
+            operator = feedback_operators.draw(
+                kind, projection.synapse.shape, key=jr.fold_in(key, where), scale=scale, decay=decay
+            )
+            network = eqx.tree_at(
+                lambda n, name=name: n.projections[name].feedback, network, operator, is_leaf=lambda leaf: leaf is None
+            )
+            _check_feedback(network, network.projections[name])
+        return network
 
     def trainable(self) -> "Network":
         """Which leaves an optimiser may change: a network of booleans, for `eqx.partition`."""
         mask = jax.tree.map(eqx.is_inexact_array, self)
         for name, projection in self.projections.items():
-            if projection.feedback is not None:
-                mask = eqx.tree_at(lambda n, name=name: n.projections[name].feedback, mask, False)
-            where = jax.tree.map(lambda _: False, projection.synapse)
             if projection.frozen:
-                mask = eqx.tree_at(lambda n, name=name: n.projections[name].synapse, mask, where)
+                mask = eqx.tree_at(
+                    lambda n, name=name: n.projections[name], mask, jax.tree.map(lambda _: False, projection)
+                )
         return jax.tree_util.tree_map_with_path(
             lambda path, flag: flag and _leaf_name(path) not in self._constants(path), mask
         )
@@ -337,7 +390,7 @@ class Network(eqx.Module):
         node: Any = self
         names: tuple[str, ...] = ()
         for entry in path:
-            names = getattr(node, "constants", ()) if isinstance(node, AbstractSynapse) else ()
+            names = getattr(node, "constants", ()) if isinstance(node, AbstractSynapse | AbstractFeedback) else ()
             if hasattr(entry, "name"):
                 node = getattr(node, entry.name)
             else:
@@ -392,11 +445,11 @@ def _leaf_name(path) -> str:
     return names[-1]
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
+def _unknown(name: str, known: Iterable[str], kind: str = "population") -> str:
     known = list(known)
     near = difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"there is no population {name!r} among {', '.join(map(repr, known))}{hint}"
+    return f"there is no {kind} {name!r} among {', '.join(map(repr, known))}{hint}"
 
 
 def _check_ends(network: Network, projection: Projection) -> None:
@@ -463,15 +516,27 @@ def _check_sizes(network: Network, projection: Projection) -> None:
             f"{projection.target!r} takes {rows} currents and {projection.source!r} gives {pre} activities; "
             f"the weights must have shape ({rows}, {pre})."
         )
-    if projection.feedback is not None and projection.feedback.shape != (rows, pre):
+    _check_feedback(network, projection)
+
+
+def _check_feedback(network: Network, projection: Projection) -> None:
+    if projection.feedback is None:
+        return
+    label, synapse = projection.label, projection.synapse
+    if projection.feedback.shape not in (None, synapse.shape):
         raise NetworkError(
-            f"Projection {label!r}: `feedback` must have the shape of the weights, ({rows}, {pre}), got "
+            f"Projection {label!r}: `feedback` must have the shape of the weights, {synapse.shape}, got "
             f"{projection.feedback.shape}."
         )
     owner = network.projections[synapse.to].synapse if isinstance(synapse, Tied) else synapse
-    if projection.feedback is not None and jax.eval_shape(owner.moments).mean.ndim == 1:
+    if jax.eval_shape(owner.moments).mean.ndim == 1:
         raise NetworkError(
             f"Projection {label!r} is one-to-one, so it has no matrix that `feedback` could stand for. Use `Dense`."
+        )
+    if isinstance(synapse, Tied) and isinstance(projection.feedback, Adaptive):
+        raise NetworkError(
+            f"Projection {label!r} borrows its weights from {synapse.to!r}, so feedback cannot learn with them. Put "
+            "adaptive feedback on a projection that owns its weights."
         )
 
 

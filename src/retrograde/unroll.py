@@ -12,11 +12,13 @@ at all. The gradients of the weights follow after it, each as one product over t
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int, Key
 
 from .neurons import AbstractNeuron
@@ -104,44 +106,44 @@ def initial_state(network: "Network", batch: int, dtype=None) -> State:
 @jax.custom_jvp
 def fluctuation(variance: Float[Array, "..."], noise: Float[Array, "..."]) -> Float[Array, "..."]:
     """`noise · √variance`, with value and derivative 0 where the variance is 0."""
-    return noise * _guarded_sqrt(variance)
+    return noise_to_sigma(variance, noise) * variance
 
 
-def _guarded_sqrt(variance):
+def noise_to_sigma(variance, noise):
+    """`noise / √variance`, 0 where the variance is 0: twice the slope of `fluctuation`."""
     positive = variance > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0)
+    return jnp.where(positive, noise * jax.lax.rsqrt(jnp.where(positive, variance, 1)), 0)
 
 
 @fluctuation.defjvp
 def _fluctuation_jvp(primals, tangents):
     variance, noise = primals
-    positive = variance > 0
-    ratio = jnp.where(positive, noise * jax.lax.rsqrt(jnp.where(positive, variance, 1)), 0)
     # Noise is data: no derivative with respect to it, so that one array is all the backward pass has to keep.
+    ratio = noise_to_sigma(variance, noise)
     return ratio * variance, 0.5 * ratio * tangents[0]
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def _fed_back(pre, weight, feedback):
-    """`weight · pre` forward; backward, credit returns to `pre` by `feedback` in place of the transpose."""
+    """`weight · pre`; changes of `pre` pass by `feedback`, so credit returns to `pre` by its transpose."""
     return product(weight, pre)
 
 
-def _fed_back_fwd(pre, weight, feedback):
-    return product(weight, pre), (pre, feedback)
+def _fed_back_jvp(primals, tangents):
+    pre, weight, feedback = primals
+    change, *weight_changes = (None if isinstance(t, SymbolicZero) else t for t in tangents)
+    tangent = None if change is None else product(feedback, change)
+    # A feedback matrix that learns gets the gradient of the weights (Kolen & Pollack).
+    for matrix in weight_changes:
+        tangent = tangent if matrix is None else add(tangent, product(matrix, pre))
+    out = product(weight, pre)
+    return out, jnp.zeros_like(out) if tangent is None else tangent
 
 
-def _fed_back_bwd(residuals, credit):
-    pre, feedback = residuals
-    rows = credit.reshape(-1, credit.shape[-1])
-    weight = rows.T @ pre.reshape(-1, pre.shape[-1])
-    return product(feedback.T, credit), weight, jnp.zeros_like(feedback)
+_fed_back.defjvp(_fed_back_jvp, symbolic_zeros=True)
 
 
-_fed_back.defvjp(_fed_back_fwd, _fed_back_bwd)
-
-
-def _transmit(moments: Moments, feedback, pre):
+def transmit(moments: Moments, feedback, pre):
     """A projection's current: mean and variance (or None). Credit returns by `feedback` where there is one."""
     if feedback is None or moments.mean.ndim == 1:
         return moments(pre)
@@ -149,10 +151,10 @@ def _transmit(moments: Moments, feedback, pre):
     return _fed_back(pre, moments.mean, feedback), variance
 
 
-def _transmit_inside(wire: Wire, credit: Credit, moments: Moments, feedback, pre):
-    """`_transmit` inside the loop, where a rule says by which paths credit may return through time."""
+def transmit_inside(wire: Wire, credit: Credit, moments: Moments, feedback, pre):
+    """Mean and variance of a projection in a loop, where a rule says by which paths credit may return through time."""
     if wire.delay == 0 or credit == "open":
-        return _transmit(moments, feedback, pre)
+        return transmit(moments, feedback, pre)
     mean, variance = moments(jax.lax.stop_gradient(pre))
     whole = wire.source_slice is None and wire.target_slice is None
     if credit == "diagonal" and wire.source == wire.target and whole:
@@ -172,11 +174,12 @@ def _transmit_inside(wire: Wire, credit: Credit, moments: Moments, feedback, pre
     return mean, variance
 
 
-def _read(wire: Wire, activity):
+def read(wire: Wire, activity):
+    """The part of its source's activity that a projection reads."""
     return activity if wire.source_slice is None else activity[..., slice(*wire.source_slice)]
 
 
-def _place(wire: Wire, neuron: AbstractNeuron, current):
+def place(wire: Wire, neuron: AbstractNeuron, current):
     """Puts the rows of a projection where they belong among all current channels of the target, ports × neurons."""
     if current is None or (wire.target_slice is None and wire.ports is None):
         return current
@@ -188,12 +191,20 @@ def _place(wire: Wire, neuron: AbstractNeuron, current):
     return channels.at[..., index, start:stop].set(current).reshape(*current.shape[:-2], -1)
 
 
-def _add(a, b):
+def add(a, b):
+    """Sum of two terms, either of which may be absent (`None`)."""
     return b if a is None else a if b is None else a + b
 
 
-def _split(neuron: AbstractNeuron, current):
+def split(neuron: AbstractNeuron, current):
+    """A population's currents as its neurons take them: one array, or one for each port."""
     return current if len(neuron.ports) == 1 else tuple(jnp.split(current, len(neuron.ports), axis=-1))
+
+
+def feedback_matrices(network: "Network", moments: dict[str, Moments]) -> dict[str, Float[Array, "post pre"]]:
+    """The matrices that credit returns by, of the projections that have one."""
+    operators = {name: p.feedback for name, p in network.projections.items()}
+    return {name: f.matrix(moments[name].mean) for name, f in operators.items() if f is not None}
 
 
 def _drives(network, stage, moments, feedback, history, activity, extra, state, key, steps):
@@ -210,18 +221,18 @@ def _drives(network, stage, moments, feedback, history, activity, extra, state, 
                 past = jnp.concatenate([history[wire.source], pre])
                 pre = past[past.shape[0] - steps - wire.delay : past.shape[0] - wire.delay]
         neuron = network.populations[wire.target]
-        mean, variance = _transmit(moments[wire.name], feedback.get(wire.name), _read(wire, pre))
-        means[wire.target] = _add(means[wire.target], _place(wire, neuron, mean))
-        variances[wire.target] = _add(variances[wire.target], _place(wire, neuron, variance))
+        mean, variance = transmit(moments[wire.name], feedback.get(wire.name), read(wire, pre))
+        means[wire.target] = add(means[wire.target], place(wire, neuron, mean))
+        variances[wire.target] = add(variances[wire.target], place(wire, neuron, variance))
     for name in stage.populations:
         neuron = network.populations[name]
         channels = neuron.size * len(neuron.ports)
         level = neuron.current_noise
         if key is not None and (not isinstance(level, float) or level != 0):
-            draw = normal(key, state.step, (steps, batch, channels), dtype, _stream(network, name) + 1)
+            draw = normal(key, state.step, (steps, batch, channels), dtype, noise_stream(network, name) + 1)
             scale = level if isinstance(level, float) else jnp.asarray(level, dtype)[None, None]
-            means[name] = _add(means[name], scale * draw)
-        means[name] = _add(means[name], extra.get(name))
+            means[name] = add(means[name], scale * draw)
+        means[name] = add(means[name], extra.get(name))
         if means[name] is None:
             means[name] = jnp.zeros((1, 1, 1), dtype)
         means[name] = jnp.broadcast_to(means[name], (steps, batch, channels))
@@ -233,7 +244,7 @@ def _drives(network, stage, moments, feedback, history, activity, extra, state, 
     return means, variances
 
 
-def _stream(network: "Network", name: str) -> int:
+def noise_stream(network: "Network", name: str) -> int:
     """Number of a population's stream of synaptic noise; the next one is that of its state noise."""
     return 2 * sorted(network.populations).index(name)
 
@@ -250,87 +261,151 @@ def _noise(network, stage, variances, given, key, step, steps, batch, dtype):
             raise ValueError(f"The current of {name!r} fluctuates: pass `key=`, or `noise=` for this population too.")
         else:
             shape = (steps, batch, variances[name].shape[-1])
-            noise[name] = normal(key, step, shape, dtype, _stream(network, name))
+            noise[name] = normal(key, step, shape, dtype, noise_stream(network, name))
     return noise
 
 
-def _loop(stage: Stage, credit: Credit, neurons, feedback, weights, drives, start, noise):
-    """Runs the loop of one stage: returns the activity of every step, and the last states.
+def advance(neuron: AbstractNeuron, state, current):
+    """One step of a population: its new state, and its activity."""
+    after = neuron.step(state, split(neuron, current))
+    return after, neuron.activity(after)
+
+
+def _loop(stage: Stage, credit: Credit, neurons, feedback, weights, drives, start, noise, keep: bool = False):
+    """Runs the loop of one stage.
 
     `start` holds the populations' states and their past activity, newest first.
+
+    Returns:
+        The activity of every step; the last states; and, where wanted, what the transposition needs of every step:
+        the states before it, the currents, and the slope of each current on its variance.
     """
 
     def step(carry, now):
-        states, past = carry
+        before, past = carry
         (means, variances), noise = now
-        states, active = dict(states), {}
+        states, active, currents, slopes = dict(before), {}, {}, {}
         for name in stage.populations:
             mean, variance = means[name], variances[name]
             for wire in (wire for wire in stage.inner if wire.target == name):
                 pre = past[wire.source][wire.delay - 1] if wire.delay else active[wire.source]
-                sent = _transmit_inside(wire, credit, weights[wire.name], feedback.get(wire.name), _read(wire, pre))
-                mean = _add(mean, _place(wire, neurons[name], sent[0]))
-                variance = _add(variance, _place(wire, neurons[name], sent[1]))
-            current = mean if variance is None else mean + fluctuation(variance, noise[name])
-            states[name] = neurons[name].step(states[name], _split(neurons[name], current))
-            active[name] = neurons[name].activity(states[name])
+                sent = _send(wire, credit, neurons, feedback, weights, pre)
+                mean, variance = add(mean, sent[0]), add(variance, sent[1])
+            currents[name] = mean if variance is None else mean + fluctuation(variance, noise[name])
+            slopes[name] = None if variance is None else 0.5 * noise_to_sigma(variance, noise[name])
+            states[name], active[name] = advance(neurons[name], before[name], currents[name])
         past = {name: (active[name], *steps[:-1]) for name, steps in past.items()}
-        return (states, past), active
+        return (states, past), (active, (before, currents, slopes) if keep else None)
 
-    (states, _), activity = jax.lax.scan(step, start, (drives, noise))
-    return activity, states
+    (states, _), (activity, kept) = jax.lax.scan(step, start, (drives, noise))
+    return activity, states, kept
+
+
+def _send(wire: Wire, credit: Credit, neurons, feedback, weights, pre):
+    """What a projection inside the loop adds to mean and variance of its target's currents."""
+    sent = transmit_inside(wire, credit, weights[wire.name], feedback.get(wire.name), read(wire, pre))
+    return tuple(place(wire, neurons[wire.target], part) for part in sent)
+
+
+def _transposed_loop(stage: Stage, credit: Credit, neurons, feedback, weights, kept, seen, cotangent):
+    """Runs the loop of one stage backwards.
+
+    Returns:
+        The credit of every step, with respect to mean and variance of each current; that of the start; and the
+        gradients of the neurons' parameters.
+    """
+    parameters, rest = eqx.partition(neurons, eqx.is_inexact_array)
+
+    def step(carry, now):
+        states, past, gradients = carry
+        active, (before, currents, slopes), seen = now
+        states, gradients, means, variances = dict(states), dict(gradients), {}, {}
+        active = {name: active[name] + past[name][0] if name in past else active[name] for name in stage.populations}
+        past = {name: [*earlier[1:], jnp.zeros_like(earlier[0])] for name, earlier in past.items()}
+        for name in reversed(stage.populations):
+
+            def evolve(own, state, current, name=name):
+                return advance(eqx.combine(own, rest[name]), state, current)
+
+            _, pull = jax.vjp(evolve, parameters[name], before[name], currents[name])
+            own, states[name], means[name] = pull((states[name], active[name]))
+            gradients[name] = jax.tree.map(jnp.add, gradients[name], own)
+            variances[name] = None if slopes[name] is None else means[name] * slopes[name]
+            for wire in (wire for wire in stage.inner if wire.target == name):
+                sent, pull_pre = jax.vjp(partial(_send, wire, credit, neurons, feedback, weights), seen[wire.name])
+                (blame,) = pull_pre((means[name], None if sent[1] is None else variances[name]))
+                if wire.delay:
+                    past[wire.source][wire.delay - 1] += blame
+                else:
+                    active[wire.source] += blame
+        return (states, {name: tuple(steps) for name, steps in past.items()}, gradients), (means, variances)
+
+    activity, states, past = cotangent
+    start = (states, past, jax.tree.map(jnp.zeros_like, parameters))
+    (states, past, gradients), credits = jax.lax.scan(step, start, (activity, kept, seen), reverse=True)
+    return credits, (states, past), gradients
 
 
 def _run_loop(stage: Stage, credit: Credit | None, neurons, feedback, weights, drives, start, noise):
     """`_loop`, transposed by hand: credit in the loop, weight gradients after it.
 
-    With `credit=None` the loop is left to plain differentiation (which has a forward mode too).
+    Of each step only states and currents are kept, and the neurons are linearised on the way back: elementwise
+    arithmetic costs less than memory. With `credit=None` the loop is left to plain differentiation (which has a
+    forward mode too).
     """
     if credit is None:
-        return _loop(stage, "open", neurons, feedback, weights, drives, start, noise)
+        return _loop(stage, "open", neurons, feedback, weights, drives, start, noise)[:2]
     parameters, rest = eqx.partition(neurons, eqx.is_inexact_array)
     # Arrays must enter a custom derivative as arguments; whole numbers and constants come along without credit.
     constants, static = eqx.partition(rest, eqx.is_array)
 
-    def loop(constants, feedback, weights, noise, parameters, drives, start):
-        whole = eqx.combine(parameters, constants, static)
-        return _loop(stage, credit, whole, feedback, weights, drives, start, noise)
-
     @jax.custom_vjp
     def run(constants, feedback, weights, noise, parameters, drives, start):
-        return loop(constants, feedback, weights, noise, parameters, drives, start)
+        neurons = eqx.combine(parameters, constants, static)
+        return _loop(stage, credit, neurons, feedback, weights, drives, start, noise)[:2]
 
     def forward(constants, feedback, weights, noise, parameters, drives, start):
-        held = jax.lax.stop_gradient(weights)
-        result, pull = jax.vjp(
-            lambda *moving: loop(constants, feedback, held, noise, *moving), parameters, drives, start
-        )
-        return result, (pull, result[0], start[1], weights, feedback)
+        neurons = eqx.combine(parameters, constants, static)
+        activity, states, kept = _loop(stage, credit, neurons, feedback, weights, drives, start, noise, keep=True)
+        return (activity, states), (kept, states, start[1], weights, feedback, parameters, constants)
 
     def backward(residuals, cotangent):
-        pull, activity, past, weights, feedback = residuals
-        parameters, drives, start = pull(cotangent)
-        credits, fluctuations = drives
+        kept, states, past, weights, feedback, parameters, constants = residuals
+        neurons = eqx.combine(parameters, constants, static)
+        seen = {wire.name: _read_before(wire, neurons, kept[0], states, past) for wire in stage.inner}
+        nothing = jax.tree.map(jnp.zeros_like, past)
+        credits, start, own = _transposed_loop(
+            stage, credit, neurons, feedback, weights, kept, seen, (*cotangent, nothing)
+        )
         gradients = {}
         for wire in stage.inner:
-            active = activity[wire.source]
-            if wire.delay:
-                before = jnp.stack(past[wire.source][: wire.delay][::-1])
-                active = jnp.concatenate([before, active])[: active.shape[0]]
-            pre = _read(wire, active)
 
-            def send(moments, wire=wire, pre=pre):
-                mean, variance = moments(pre)
-                neuron = neurons[wire.target]
-                return _place(wire, neuron, mean), _place(wire, neuron, variance)
+            def send(moments, wire=wire):
+                sent = moments(read(wire, seen[wire.name]))
+                return tuple(place(wire, neurons[wire.target], part) for part in sent)
 
-            _, pull_weights = jax.vjp(send, weights[wire.name])
-            variance = None if weights[wire.name].variance is None else fluctuations[wire.target]
-            (gradients[wire.name],) = pull_weights((credits[wire.target], variance))
-        return None, jax.tree.map(jnp.zeros_like, feedback), gradients, None, parameters, drives, start
+            sent, pull = jax.vjp(send, weights[wire.name])
+            (gradients[wire.name],) = pull(
+                (credits[0][wire.target], None if sent[1] is None else credits[1][wire.target])
+            )
+        # A feedback matrix that learns gets the gradient of the weights; the others are cut off further up.
+        learnt = {name: gradients[name].mean for name in feedback}
+        return None, learnt, gradients, None, own, credits, start
 
     run.defvjp(forward, backward)
     return run(constants, feedback, weights, noise, parameters, drives, start)
+
+
+def _read_before(wire: Wire, neurons, before, last, past):
+    """The activity that a projection inside the loop read in every step."""
+    after = jax.tree.map(
+        lambda early, late: jnp.concatenate([early[1:], late[None]]), before[wire.source], last[wire.source]
+    )
+    active = jax.vmap(neurons[wire.source].activity)(after)
+    if not wire.delay:
+        return active
+    earlier = jnp.stack(past[wire.source][: wire.delay][::-1])
+    return jnp.concatenate([earlier, active])[: active.shape[0]]
 
 
 def run_segment(
@@ -362,9 +437,7 @@ def run_segment(
         The state after the stretch, and the activity of every population in it.
     """
     steps, batch, _ = inputs.shape
-    feedback = {
-        name: jax.lax.stop_gradient(p.feedback) for name, p in network.projections.items() if p.feedback is not None
-    }
+    feedback = feedback_matrices(network, moments)
     activity = {"input": inputs}
     states, history = dict(state.neurons), dict(state.history)
     for stage in network.stages:
@@ -377,7 +450,7 @@ def run_segment(
         if not stage.inner and neurons[name].stateless:
             mean, variance = drives[0][name], drives[1][name]
             current = mean if variance is None else mean + fluctuation(variance, eps[name])
-            after = jax.vmap(neurons[name].step, in_axes=(None, 0))(states[name], _split(neurons[name], current))
+            after = jax.vmap(neurons[name].step, in_axes=(None, 0))(states[name], split(neurons[name], current))
             activity[name] = neurons[name].activity(after)
             states[name] = jax.tree.map(lambda leaf: leaf[-1], after)
             continue
@@ -498,8 +571,7 @@ def _read_out_late(network, moments, state, inputs, noise, drive, key):
     for wire in stage.outer:
         if wire.source in network.populations:
             activity[wire.source] = network.populations[wire.source].activity(state.neurons[wire.source])[None]
-    feedback = {w.name: network.projections[w.name].feedback for w in stage.outer}
-    feedback = {n: jax.lax.stop_gradient(f) for n, f in feedback.items() if f is not None}
+    feedback = feedback_matrices(network, moments)
     now = eqx.tree_at(lambda s: s.step, state, state.step - 1)
     drive = {n: d[-1:] for n, d in drive.items()}
     noise = {n: e[-1:] for n, e in noise.items()}
@@ -507,6 +579,6 @@ def _read_out_late(network, moments, state, inputs, noise, drive, key):
     eps = _noise(network, stage, variances, noise, key, now.step, 1, inputs.shape[1], inputs.dtype)
     current = means[name] if variances[name] is None else means[name] + fluctuation(variances[name], eps[name])
     neuron = network.populations[name]
-    after = neuron.step(state.neurons[name], _split(neuron, current[0]))
+    after = neuron.step(state.neurons[name], split(neuron, current[0]))
     state = eqx.tree_at(lambda s: s.neurons, state, {**state.neurons, name: after})
     return state, neuron.activity(after)[None]

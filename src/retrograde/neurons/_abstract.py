@@ -56,6 +56,15 @@ class AbstractNeuron(eqx.Module):
         """What others see of a state: a rate or a spike."""
 
     @property
+    def low_pass(self) -> tuple[float | Array, float | Array] | None:
+        """Decay and gain of a neuron whose state is a low-pass filter of its current, where it is one; else `None`.
+
+        That is, of a neuron with one port and one state $s' = $ decay $· s + $ gain $· I$, but for terms without
+        derivative. Its eligibility traces are the same for all neurons.
+        """
+        return None
+
+    @property
     def current_noise(self) -> float | Float[Array, " neuron"]:
         """Standard deviation of white noise added to the current in each step [unit of the current]."""
         return 0.0

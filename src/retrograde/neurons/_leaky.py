@@ -114,6 +114,11 @@ class LeakyRate(AbstractNeuron):
         return state.value if self.leak == "activity" else _activation(self.activation)(state.value)
 
     @property
+    def low_pass(self) -> tuple[float | Array, float | Array] | None:
+        r"""$(1-\alpha, \alpha)$ where the current is leaky."""
+        return (1 - self.alpha, self.alpha) if self.leak == "current" else None
+
+    @property
     def current_noise(self) -> float | Float[Array, " neuron"]:
         r"""Noise of the state, referred to the current: $\sigma\sqrt{2/\alpha}$."""
         if not self.noise:
@@ -147,6 +152,11 @@ class Linear(AbstractNeuron):
     def activity(self, state: RateState) -> Float[Array, "*batch neuron"]:
         """The current of the present step."""
         return state.value
+
+    @property
+    def low_pass(self) -> tuple[float, float]:
+        """Nothing is kept, everything passes."""
+        return 0.0, 1.0
 
 
 class LeakyReadout(AbstractNeuron):
@@ -182,9 +192,14 @@ class LeakyReadout(AbstractNeuron):
 
     def step(self, state: RateState, current: Float[Array, "*batch neuron"]) -> RateState:
         """Advances every unit by one time step."""
-        kappa = decay(self.tau, self.dt)
-        gain = 1 - kappa if self.normalised else 1.0
+        kappa, gain = self.low_pass
         return RateState(kappa * state.value + gain * current)
+
+    @property
+    def low_pass(self) -> tuple[float | Array, float | Array]:
+        r"""$(\kappa, g)$."""
+        kappa = decay(self.tau, self.dt)
+        return kappa, 1 - kappa if self.normalised else 1.0
 
     def activity(self, state: RateState) -> Float[Array, "*batch neuron"]:
         """The filtered current."""

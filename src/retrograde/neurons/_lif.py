@@ -97,6 +97,12 @@ class LIF(AbstractNeuron):
         v = decay(self.tau_mem, self.dt) * state.v + current - self.threshold * reset
         return LIFState(v, _recover(state.refractory, z, self.refractory))
 
+    @property
+    def low_pass(self) -> tuple[float | Array, float | Array] | None:
+        r"""$(\alpha, 1)$ where credit ignores the reset and there is no refractory period."""
+        is_filter = self.detach_reset and not self.refractory
+        return (decay(self.tau_mem, self.dt), 1.0) if is_filter else None
+
     def activity(self, state: LIFState) -> Float[Array, "*batch neuron"]:
         """1 where a neuron fires, else 0."""
         return _fire((state.v - self.threshold) / self.threshold, state.refractory, self.surrogate)

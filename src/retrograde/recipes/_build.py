@@ -59,7 +59,8 @@ class Experiment:
                 shape = (currents(populations[target], ports), columns)
                 synapse = section.build(key=jr.fold_in(key, number), shape=shape)
                 projections.append(Projection(source, target, synapse, delay=delay, ports=ports))
-        return Network(populations, projections, inputs=task.inputs, readout="readout")
+        network = Network(populations, projections, inputs=task.inputs, readout="readout")
+        return self.rule.prepare(network, key=jr.fold_in(key, len(wiring)))
 
     @functools.cached_property
     def optimiser(self) -> optax.GradientTransformation:

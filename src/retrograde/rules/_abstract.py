@@ -23,6 +23,10 @@ class AbstractRule(eqx.Module):
     def unroll(self, network: Network, *args: Any, **options: Any) -> Trajectory:
         """Runs the network over all time steps; takes the arguments of `retrograde.unroll.unroll`."""
 
+    def prepare(self, network: Network, *, key: Key[Array, ""]) -> Network:
+        """Returns the network that this rule trains: the same forward, perhaps with other feedback."""
+        return network
+
     def init(self, network: Network) -> PyTree:
         """Returns what the rule itself learns or remembers between updates; nothing by default."""
         return None

@@ -3,9 +3,14 @@
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from ..network import Network
-from ..unroll import Trajectory, unroll
+from ..stepping import Now, draw_noise, from_state, step
+from ..synapses import Moments
+from ..unroll import State, Trajectory, unroll
 from ._abstract import AbstractRule
 
 
@@ -47,29 +52,103 @@ class BPTT(AbstractRule):
 
 
 class TruncatedBPTT(AbstractRule):
-    """Back-propagation through time in windows: credit stops at their borders.
+    """Back-propagation through time that reaches back a bounded number of steps.
 
-    The gradient of a loss inside a window reaches back to the window's first step. A window that covers the trial
-    gives BPTT.
+    Without `sliding`, time is cut into windows and credit stops at their borders: the gradient of a loss inside a
+    window reaches back to the window's first step. With `sliding`, every step's loss reaches back `window` steps,
+    its own counted: exact to that horizon, at `window` times the cost and memory. A window that covers the trial gives
+    BPTT.
 
     Attributes:
         window: Length of a window [steps].
+        sliding: Whether each step has a window of its own, which ends with it.
 
     Raises:
         ValueError: If `window` is not a positive whole number.
 
     Source:
-        Williams & Peng (1990), Neural Comput. 2:490; "E-BPTT" of Marschall, Cho & Savin (2020), JMLR 21.
+        Williams & Peng (1990), Neural Comput. 2:490; fixed windows are "E-BPTT", sliding ones have the sum over time of
+        "F-BPTT" of Marschall, Cho & Savin (2020), JMLR 21.
     """
 
     window: int = eqx.field(default=10)
+    sliding: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         _check_steps("TruncatedBPTT", "window", self.window)
 
     def unroll(self, network: Network, *args: Any, **options: Any) -> Trajectory:
         """Runs the network; credit flows back to the beginning of the window."""
+        if self.sliding:
+            return _sliding(self.window, network, *args, **options)
         return unroll(network, *args, credit="open", segment=self.window, cut=True, **options)
+
+
+def _sliding(
+    window: int,
+    network: Network,
+    moments: dict[str, Moments],
+    state: State,
+    inputs: Float[Array, "time batch input"],
+    *,
+    key: Key[Array, ""] | None,
+    noise: dict[str, Float[Array, "time batch channel"]],
+    drive: dict[str, Float[Array, "time batch channel"]],
+    resample: Any = None,
+    readout_steps: int | None = None,
+    record: tuple[str, ...] = (),
+) -> Trajectory:
+    """Runs the network, then from every step's window again, all windows side by side as if they were trials."""
+    if resample is not None:
+        raise ValueError('`TruncatedBPTT(sliding=True)` needs fixed weights: use `weights="mean-field"` or "quenched".')
+    time, batch, _ = inputs.shape
+    first, steps = from_state(network, state), jnp.arange(time, dtype=state.step.dtype)
+    window = min(window, time)
+
+    def draw(step, given):
+        return draw_noise(network, moments, step, batch, inputs.dtype, key, given)
+
+    drawn = jax.vmap(draw)(state.step + steps, noise)
+
+    def advance(now, given):
+        inputs, noise, drive = given
+        return step(network, moments, now, inputs, noise, drive=drive)[0], now
+
+    _, before = jax.lax.scan(advance, first, (inputs, drawn, drive))
+    before = jax.lax.stop_gradient(before)
+    # The first window begins at the initial state, whose credit counts; the others at states that are taken as given.
+    before = jax.tree.map(lambda start, all: jnp.concatenate([start[None], all[1:]]), first, before)
+    wanted = steps[-(readout_steps or time) :] if not record else steps
+    begins = jnp.maximum(wanted - window + 1, 0)
+
+    def fold(leaf, axis):
+        """`"window batch"` as one axis of trials."""
+        leaf = jnp.moveaxis(leaf, 0, axis)
+        return leaf.reshape(*leaf.shape[:axis], wanted.size * batch, *leaf.shape[axis + 2 :])
+
+    def gathered(now):
+        at = jax.tree.map(lambda leaf: leaf[begins], (now.neurons, now.idle)), (now.older, now.inputs)
+        neurons, idle = jax.tree.map(lambda leaf: fold(leaf, 0), at[0])
+        older, past = jax.tree.map(lambda leaf: fold(leaf[begins], 1), at[1])
+        return Now(neurons, older, past, idle, state.step)
+
+    def walk(now, offset):
+        when = wanted - window + 1 + offset
+        there = jnp.maximum(when, 0)
+        given = jax.tree.map(lambda leaf: fold(leaf[there], 0), (inputs, drawn, drive))
+        after, activity, *_ = step(network, moments, now, given[0], given[1], drive=given[2])
+        begun = jnp.repeat(when >= 0, batch)
+        kept = jax.tree.map(
+            lambda new, old: new if new.ndim == 0 else jnp.where(begun.reshape(-1, 1), new, old), after, now
+        )
+        return kept, activity
+
+    _, activity = jax.lax.scan(walk, gathered(before), jnp.arange(window, dtype=steps.dtype))
+    names = {network.readout, *record}
+    last = {name: activity[name][-1].reshape(wanted.size, batch, -1) for name in names}
+    after = unroll(network, moments, state, inputs, key=key, noise=noise, drive=drive, readout_steps=1).state
+    outputs = last[network.readout][-(readout_steps or time) :]
+    return Trajectory(outputs, {name: last[name] for name in record}, jax.lax.stop_gradient(after))
 
 
 def _check_steps(rule: str, field: str, steps: int | None) -> None:

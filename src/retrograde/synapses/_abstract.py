@@ -4,6 +4,7 @@ import abc
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
@@ -74,6 +75,10 @@ class AbstractSynapse(eqx.Module):
         if moments.variance is not None:
             raise NotImplementedError(f"`{type(self).__name__}` has random weights, so it must define `sample`.")
         return moments
+
+    def scaled(self, factor: float) -> "AbstractSynapse":
+        """Returns the synapse with its mean weights multiplied by a factor (weight decay)."""
+        return jax.tree.map(lambda leaf: leaf * factor if eqx.is_inexact_array(leaf) else leaf, self)
 
     def project(self) -> "AbstractSynapse":
         """Returns the synapse with its parameters back in their range, after an optimiser's step."""

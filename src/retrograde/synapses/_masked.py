@@ -74,6 +74,10 @@ class Masked(AbstractSynapse):
         """Draws the synapse's weights; `fill` elsewhere."""
         return self._fill(self.synapse.sample(key))
 
+    def scaled(self, factor: float) -> "Masked":
+        """Multiplies the weights of the synapse inside; `fill` stays."""
+        return Masked(self.synapse.scaled(factor), self.mask, self.fill)
+
     def project(self) -> "Masked":
         """Projects the synapse inside."""
         return Masked(self.synapse.project(), self.mask, self.fill)

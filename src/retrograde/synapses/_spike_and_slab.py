@@ -69,6 +69,10 @@ class SpikeAndSlab(AbstractSynapse):
         slab = self.m + spread * jr.normal(slab_key, self.m.shape, self.m.dtype)
         return Moments(jnp.where(present, slab, jnp.zeros_like(slab)))
 
+    def scaled(self, factor: float) -> "SpikeAndSlab":
+        r"""Multiplies every weight of the ensemble: $m$ by the factor, $\Xi$ by its square."""
+        return SpikeAndSlab(factor * self.m, self.pi, factor**2 * self.xi)
+
     def project(self) -> "SpikeAndSlab":
         r"""Clips $\pi$ to [0, 1] and $\Xi$ to [0, ∞)."""
         return SpikeAndSlab(self.m, jnp.clip(self.pi, 0, 1), jnp.maximum(self.xi, 0))

@@ -220,7 +220,7 @@ class _Session:
         self.started = self.timed = started
         many = plan.seeds > 1
         keys = jax.vmap(lambda seed: jr.split(seed_key(key, seed), 3))(jnp.arange(plan.seeds))
-        one, self.network = _build(network, keys[:, 0], plan.seeds)
+        one, self.network = _build(network, rule, keys[:, 0], plan.seeds)
         self.one, self.rule = one, rule
         self.trainable, self.labels = one.trainable(), jax.tree.leaves(trainable_labels(one))
         if not self.labels:
@@ -490,17 +490,19 @@ class _Speed:
         return min(self._next, most)
 
 
-def _build(network, keys: Key[Array, " seed"], seeds: int) -> tuple[Network, Network]:
-    """One network, and all of them stacked."""
+def _build(network, rule: AbstractRule, keys: Key[Array, " seed"], seeds: int) -> tuple[Network, Network]:
+    """One network, and all of them stacked, with the feedback that the rule wants."""
     if isinstance(network, Network):
         if seeds > 1:
             raise ValueError(
                 f"`seeds={seeds}` needs a function key -> network, so that each seed has its own weights; got a network"
             )
-        return network, network
+        prepared = rule.prepare(network, key=jr.fold_in(keys[0], 1))
+        return prepared, prepared
     networks = [network(key) for key in keys]
     if not isinstance(networks[0], Network):
         raise TypeError(f"`network` must be a Network or a function that returns one, not {type(networks[0]).__name__}")
+    networks = [rule.prepare(one, key=jr.fold_in(key, 1)) for one, key in zip(networks, keys, strict=True)]
     return networks[0], networks[0] if seeds == 1 else jax.tree.map(_stack, *networks)
 
 
