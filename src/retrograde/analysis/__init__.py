@@ -29,3 +29,4 @@ from retrograde.analysis._lags import CreditByLag as CreditByLag
 from retrograde.analysis._lags import credit_by_lag as credit_by_lag
 from retrograde.analysis._operations import Operations as Operations
 from retrograde.analysis._operations import count_operations as count_operations
+from retrograde.analysis._pareto import pareto_front as pareto_front

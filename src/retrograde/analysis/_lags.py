@@ -51,8 +51,8 @@ def credit_by_lag(
     $$\Delta G_i = G_{\tau_i} - G_{\tau_{i-1}}, \qquad
       \mathrm{delivered}_i = \frac{\langle \Delta G_i, \Delta G^*_i \rangle}{|\Delta G^*_i|^2}.$$
 
-    So any rule can be measured, one that has no credit in time included. A rule with a `window` counts its windows from
-    the beginning of the trial, as when it trains.
+    So any rule can be measured, one that has no credit in time included. A rule that cuts time into windows, of length
+    `window`, counts them from the beginning of the trial, as when it trains.
 
     Args:
         network: The network.
@@ -97,7 +97,7 @@ def credit_by_lag(
         found = []
         for border, start in zip(borders, starts, strict=True):
             late = eqx.tree_at(lambda trials: trials.inputs, target, target.inputs[steps - border :])
-            cut = _first_cut(border, steps, getattr(rule, "window", None))
+            cut = _first_cut(border, steps, rule)
             gradient = _late_gradient(network, late, start, rule, loss, state, noise_key, key, cut)
             found.append(_with_all(by_owner(by_label(network, gradient)), network))
         return found
@@ -135,8 +135,9 @@ def _states(network, inputs, starts, key):
     return [jax.tree.map(lambda leaf, start=start: leaf[start], states) for start in starts]
 
 
-def _first_cut(border: int, steps: int, window: int | None) -> int:
+def _first_cut(border: int, steps: int, rule: AbstractRule) -> int:
     """Of the last `border` steps, how many belong to a window that began before them; 0 if none do."""
+    window = None if getattr(rule, "sliding", False) else getattr(rule, "window", None)
     cut = 0 if window is None else -(steps - border) % window
     return cut if cut < border else 0
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from retrograde.cli._compare import compare
 from retrograde.cli._data import app as data_app
 from retrograde.cli._doctor import doctor
 from retrograde.cli._errors import Interrupted, explain
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command()(train)
+app.command()(compare)
 app.command()(resume)
 app.command()(evaluate)
 app.command()(sample)

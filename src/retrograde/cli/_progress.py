@@ -16,8 +16,41 @@ def live_progress(quiet: bool = False) -> Iterator[Callable[[Any], None]]:
     Yields:
         A function for `fit(on_progress=...)`.
     """
+    with _bar(quiet) as update:
+        update("compiling", None, 0, "a few seconds, once")
+
+        def show(progress: Any) -> None:
+            done = progress.step >= progress.steps
+            update("measuring" if done else "training", progress.steps, progress.step, _numbers(progress))
+
+        yield show
+
+
+@contextlib.contextmanager
+def comparison_progress() -> Iterator[Callable[[Any], None]]:
+    """Shows how far a comparison is.
+
+    Yields:
+        A function for `comparison.run_contenders(on_progress=...)`.
+    """
+    with _bar(False) as update:
+
+        def show(stage: Any) -> None:
+            what = f"{stage.number}/{stage.total} {stage.label}"
+            if stage.progress is None:
+                update(what, stage.total, stage.number - 1, "compiling and measuring")
+            else:
+                share = stage.progress.step / stage.progress.steps
+                update(what, stage.total, stage.number - 1 + share, _numbers(stage.progress))
+
+        yield show
+
+
+@contextlib.contextmanager
+def _bar(quiet: bool) -> Iterator[Callable[[str, float | None, float, str], None]]:
+    """A bar with words before and numbers behind; yields a function that moves it."""
     if quiet or not sys.stderr.isatty():
-        yield lambda progress: None
+        yield lambda *_: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
@@ -28,26 +61,21 @@ def live_progress(quiet: bool = False) -> Iterator[Callable[[Any], None]]:
         TextColumn("{task.fields[numbers]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("compiling", total=None, numbers="a few seconds, once")
+        task = bar.add_task("", total=None, numbers="")
+        yield lambda words, total, done, numbers: bar.update(
+            task, description=words, total=total, completed=done, numbers=numbers
+        )
 
-        def show(progress: Any) -> None:
-            numbers = [f"{progress.step:,}/{progress.steps:,}", f"loss {progress.loss:.3f}"]
-            if progress.accuracy == progress.accuracy:
-                numbers.append(f"accuracy {100 * progress.accuracy:.1f} %")
-            if progress.validation_accuracy == progress.validation_accuracy:
-                numbers.append(f"held out {100 * progress.validation_accuracy:.1f} %")
-            if progress.steps_per_second == progress.steps_per_second:
-                numbers += [f"{progress.steps_per_second:.0f} updates/s", f"{_clock(progress.seconds_left)} left"]
-            done = progress.step >= progress.steps
-            bar.update(
-                task,
-                description="measuring" if done else "training",
-                total=progress.steps,
-                completed=progress.step,
-                numbers="  ".join(numbers),
-            )
 
-        yield show
+def _numbers(progress: Any) -> str:
+    numbers = [f"{progress.step:,}/{progress.steps:,}", f"loss {progress.loss:.3f}"]
+    if progress.accuracy == progress.accuracy:
+        numbers.append(f"accuracy {100 * progress.accuracy:.1f} %")
+    if progress.validation_accuracy == progress.validation_accuracy:
+        numbers.append(f"held out {100 * progress.validation_accuracy:.1f} %")
+    if progress.steps_per_second == progress.steps_per_second:
+        numbers += [f"{progress.steps_per_second:.0f} updates/s", f"{_clock(progress.seconds_left)} left"]
+    return "  ".join(numbers)
 
 
 @contextlib.contextmanager

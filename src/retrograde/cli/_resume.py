@@ -3,6 +3,7 @@ from typing import Annotated
 
 import typer
 
+from retrograde.cli._compare import go_on, is_comparison
 from retrograde.cli._errors import resumable
 from retrograde.cli._outcome import print_outcome
 from retrograde.cli._print import Json, say
@@ -10,17 +11,24 @@ from retrograde.cli._progress import live_progress
 
 
 def resume(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that was stopped.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a comparison, that was stopped.")
+    ],
     steps: Annotated[int | None, typer.Option(min=1, help="Updates to make in all, if more than planned.")] = None,
     json: Json = False,
 ) -> None:
-    """Go on with a run from its last checkpoint.
+    """Go on with a run, or a comparison, from its last checkpoint.
 
     The numbers are those of a run that was never stopped, to the last bit, on the same machine.
     """
     from retrograde import recipes, training
 
     training.compile_cache()
+    if is_comparison(folder):
+        if steps is not None:
+            raise typer.BadParameter("a comparison makes the updates that it was planned with", param_hint="--steps")
+        go_on(folder, json)
+        return
     experiment = recipes.build(recipes.recipe_of(folder, steps=steps))
     with resumable(folder), live_progress() as show:
         outcome = recipes.run(

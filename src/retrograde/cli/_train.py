@@ -45,7 +45,7 @@ def train(
         _print_forecast(recipes.forecast(checked), checked, json)
         return
     experiment = recipes.build(checked)
-    folder = recipes.new_folder(checked) if out is None else out
+    folder = recipes.new_folder(checked.name) if out is None else out
     with resumable(folder), live_progress() as show:
         outcome = recipes.run(experiment, folder, on_progress=show, on_warning=lambda text: say(f"warning: {text}"))
     print_outcome(outcome, json)

@@ -1,5 +1,10 @@
 """Okabe–Ito without yellow: told apart by colour-blind readers, and in print."""
 
+import re
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
 COLOURS = {
     "bptt": "#000000",
     "truncated_bptt": "#5F5F5F",
@@ -12,8 +17,55 @@ COLOURS = {
 }
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":", "-.")
+
+
+class Style(NamedTuple):
+    """How one thing looks in every drawing.
+
+    Attributes:
+        colour: As a hexadecimal number.
+        dashes: Matplotlib's name of a line style.
+        marker: Matplotlib's name of a marker.
+    """
+
+    colour: str
+    dashes: str
+    marker: str
 
 
 def colour(number: int) -> str:
     """Gives the colour of the `number`-th thing in a drawing, from 0; after seven they come again."""
     return PALETTE[number % len(PALETTE)]
+
+
+def rule_styles(rules: Sequence[str]) -> list[Style]:
+    """Gives each rule the look that it has in every drawing.
+
+    A rule without a colour of its own gets one that follows from its name. Of one rule with several settings the first
+    is solid, the others are dashed.
+
+    Args:
+        rules: Names of rules as recipes write them; those of one rule with other settings repeat.
+
+    Returns:
+        The styles, in the same order.
+
+    Example:
+        >>> [style.dashes for style in rule_styles(["bptt", "truncated_bptt", "truncated_bptt"])]
+        ['-', '-', '--']
+    """
+    known = {_squeeze(name): ink for name, ink in COLOURS.items()}
+    styles = []
+    for number, rule in enumerate(rules):
+        name, earlier = _squeeze(rule), [_squeeze(r) for r in rules[:number]].count(_squeeze(rule))
+        code = zlib.crc32(name.encode())
+        # of two rules that share a colour, the one that only follows from a name is dash-dotted
+        dashes = DASHES[earlier % len(DASHES)] if name in known else DASHES[::-1][earlier % len(DASHES)]
+        marker = MARKERS[(code + earlier) % len(MARKERS)]
+        styles.append(Style(known.get(name, PALETTE[code % len(PALETTE)]), dashes, marker))
+    return styles
+
+
+def _squeeze(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()

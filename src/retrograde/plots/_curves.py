@@ -4,9 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 
-from retrograde.plots._colours import colour
-
-DASHES = ("-", "--", ":", "-.")
+from retrograde.plots._colours import DASHES, Style, colour
 
 
 def plot_curves(
@@ -15,6 +13,7 @@ def plot_curves(
     ylabel: str,
     ax: Axes,
     logarithmic: bool = False,
+    styles: Mapping[str, Style] | None = None,
 ) -> Axes:
     """Draws a quantity against updates: mean over seeds, with a band of ± s.d. where there are several.
 
@@ -23,6 +22,7 @@ def plot_curves(
         ylabel: Quantity and unit.
         ax: Where to draw.
         logarithmic: Whether the vertical axis is logarithmic.
+        styles: How each curve looks, by name; in the palette's order if `None`.
 
     Returns:
         `ax`.
@@ -30,6 +30,8 @@ def plot_curves(
     for number, (name, (step, values)) in enumerate(curves.items()):
         mean, sd = values.mean(axis=0), values.std(axis=0)
         ink, dashes = colour(number), DASHES[number // 7 % len(DASHES)]
+        if styles is not None:
+            ink, dashes, _ = styles[name]
         ax.plot(step, mean, label=name, marker="." if len(step) < 15 else None, color=ink, linestyle=dashes)
         if len(values) > 1:
             ax.fill_between(step, mean - sd, mean + sd, color=ink, alpha=0.2, linewidth=0)

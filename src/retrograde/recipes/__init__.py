@@ -6,7 +6,13 @@ from retrograde.recipes._components import (
     describe as describe,
 )
 from retrograde.recipes._components import (
+    did_you_mean as did_you_mean,
+)
+from retrograde.recipes._components import (
     find as find,
+)
+from retrograde.recipes._components import (
+    is_comparison as is_comparison,
 )
 from retrograde.recipes._components import (
     parameter_model as parameter_model,
@@ -21,7 +27,10 @@ from retrograde.recipes._forecast import Forecast as Forecast
 from retrograde.recipes._forecast import forecast as forecast
 from retrograde.recipes._initialisers import INITIALISERS as INITIALISERS
 from retrograde.recipes._read import RecipeError as RecipeError
+from retrograde.recipes._read import Written as Written
+from retrograde.recipes._read import change as change
 from retrograde.recipes._read import check as check
+from retrograde.recipes._read import load as load
 from retrograde.recipes._read import read as read
 from retrograde.recipes._run import (
     DrawnNetwork as DrawnNetwork,
@@ -31,6 +40,9 @@ from retrograde.recipes._run import (
 )
 from retrograde.recipes._run import (
     evaluate_run as evaluate_run,
+)
+from retrograde.recipes._run import (
+    fit_options as fit_options,
 )
 from retrograde.recipes._run import (
     new_folder as new_folder,

@@ -41,31 +41,42 @@ def registry(kind: str) -> Mapping[str, Callable]:
     return getattr(importlib.import_module(f"retrograde.{kind}"), kind.upper())
 
 
-def shipped() -> dict[str, str]:
+def shipped(*, comparisons: bool = False) -> dict[str, str]:
     """Lists the recipes that come with the package.
+
+    Args:
+        comparisons: Whether to list those that compare several rules instead.
 
     Returns:
         What each is about, by its name.
     """
     files = sorted(resources.files("retrograde.recipes").iterdir(), key=lambda file: file.name)
-    return {
-        file.name.removesuffix(".toml"): tomllib.loads(file.read_text(encoding="utf-8")).get("summary", "")
+    contents = {
+        file.name.removesuffix(".toml"): tomllib.loads(file.read_text(encoding="utf-8"))
         for file in files
         if file.name.endswith(".toml")
     }
+    return {
+        name: content.get("summary", "") for name, content in contents.items() if is_comparison(content) == comparisons
+    }
+
+
+def is_comparison(content: Mapping[str, Any]) -> bool:
+    """Whether a file compares several recipes, rather than being one."""
+    return "recipe" in content or any(isinstance(content.get(axis), list) for axis in ("rule", "task", "network"))
 
 
 def describe(kind: str) -> dict[str, str]:
     """Says what there is of one kind.
 
     Args:
-        kind: As for `registry`, or `"recipes"`.
+        kind: As for `registry`, or `"recipes"`, or `"comparisons"`.
 
     Returns:
         One line about each, by name.
     """
-    if kind == "recipes":
-        return shipped()
+    if kind in ("recipes", "comparisons"):
+        return shipped(comparisons=kind == "comparisons")
     lines = {name: inspect.cleandoc(part.__doc__ or "").partition("\n\n")[0] for name, part in registry(kind).items()}
     return {name: re.sub(r"\s+", " ", line).replace("`", "") for name, line in lines.items()}
 

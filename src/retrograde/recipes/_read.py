@@ -5,13 +5,13 @@ import typing
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from retrograde.recipes._components import Component, did_you_mean, parameter_model, shipped
+from retrograde.recipes._components import Component, did_you_mean, is_comparison, parameter_model, shipped
 from retrograde.recipes._lines import Path as KeyPath
 from retrograde.recipes._lines import key_lines, line_of
 from retrograde.recipes._schema import Recipe
@@ -58,6 +58,38 @@ def read(source: str | os.PathLike, overrides: Mapping[str, str] | Sequence[str]
         >>> read("digits", ["training.steps=10"]).training.steps
         10
     """
+    written = load(source)
+    if is_comparison(written.content):
+        raise RecipeError([f"{written.file}: this compares several rules; run it by `retrograde compare {source}`"])
+    if not isinstance(overrides, Mapping):
+        overrides = {f"--set {override}": override for override in overrides}
+    options = {change(written.content, option, override): option for option, override in overrides.items()}
+    return check(written.content, written.file, written.lines, options)
+
+
+class Written(NamedTuple):
+    """What a TOML file says, not yet checked.
+
+    Attributes:
+        file: What to call it in messages.
+        content: Its nested tables, and the file's name as `name` if it gives none.
+        lines: Lines of its keys.
+    """
+
+    file: str
+    content: dict[str, Any]
+    lines: dict[KeyPath, int]
+
+
+def load(source: str | os.PathLike) -> Written:
+    """Reads the TOML of a recipe or a comparison.
+
+    Args:
+        source: Name of one that is shipped, or path of a TOML file.
+
+    Raises:
+        RecipeError: If it cannot be read or is not TOML.
+    """
     file, text = _text(source)
     try:
         content = tomllib.loads(text)
@@ -65,10 +97,7 @@ def read(source: str | os.PathLike, overrides: Mapping[str, str] | Sequence[str]
         reason, line = _syntax(error, text)
         raise RecipeError([f"{file}:{line}: this is not TOML: {reason}"]) from None
     content.setdefault("name", Path(file).stem)
-    if not isinstance(overrides, Mapping):
-        overrides = {f"--set {override}": override for override in overrides}
-    origins = {option: _override(content, option, override) for option, override in overrides.items()}
-    return check(content, file, key_lines(text), {path: option for option, path in origins.items()})
+    return Written(file, content, key_lines(text))
 
 
 def check(
@@ -108,10 +137,11 @@ def _text(source: str | os.PathLike) -> tuple[str, str]:
     name, path = os.fspath(source), Path(source)
     is_path = isinstance(source, os.PathLike) or name.endswith(".toml") or os.sep in name or path.exists()
     if not is_path:
-        if name not in shipped():
+        known = [*shipped(), *shipped(comparisons=True)]
+        if name not in known:
             raise RecipeError(
                 [
-                    f"no recipe {name!r} comes with retrograde; {did_you_mean(name, list(shipped()))} "
+                    f"no recipe {name!r} comes with retrograde; {did_you_mean(name, known)} "
                     "(`retrograde list recipes` shows all; a recipe of your own is a path ending in .toml)"
                 ]
             )
@@ -142,8 +172,17 @@ def _syntax(error: tomllib.TOMLDecodeError, text: str) -> tuple[str, int]:
     return reason[:1].lower() + reason[1:], int(line[1]) if line else max(1, len(text.splitlines()))
 
 
-def _override(content: dict[str, Any], option: str, override: str) -> KeyPath:
-    """Changes `content` as one `section.key=value` says; gives the path of the key."""
+def change(content: dict[str, Any], option: str, override: str) -> KeyPath:
+    """Changes `content` as one `section.key=value` says; gives the path of the key.
+
+    Args:
+        content: Nested tables.
+        option: What the change is called in messages.
+        override: The change.
+
+    Raises:
+        RecipeError: If it is not of that form, or its value not one of TOML.
+    """
     key, equals, text = override.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals or not all(path):

@@ -55,11 +55,11 @@ class Outcome:
         }
 
 
-def new_folder(recipe: Recipe, parent: str | Path = "runs") -> Path:
+def new_folder(name: str, parent: str | Path = "runs") -> Path:
     """Makes a folder for a run that has none of its own: `runs/digits-1`, `runs/digits-2`, …
 
     Args:
-        recipe: What will run.
+        name: What will run.
         parent: Where to make it.
     """
     parent, number = Path(parent), 1
@@ -67,7 +67,7 @@ def new_folder(recipe: Recipe, parent: str | Path = "runs") -> Path:
         parent.mkdir(parents=True, exist_ok=True)
         while True:
             try:
-                folder = parent / f"{recipe.name}-{number}"
+                folder = parent / f"{name}-{number}"
                 folder.mkdir()
             except FileExistsError:
                 number += 1
@@ -107,25 +107,12 @@ def run(
         raise RunError(
             f"{folder} holds a run already; go on with it by `retrograde resume {folder}`, or name another folder"
         )
-    training = recipe.training
     result = fit(
         experiment.network,
         experiment.task,
-        rule=experiment.rule,
-        optimiser=experiment.optimiser,
-        steps=training.steps,
-        key=jr.key(training.seed),
-        batch=training.batch,
-        seeds=training.seeds,
-        log_every=training.log_every,
-        validate_every=training.validate_every or None,
-        validation_split=training.validation_split,
-        early_stop=experiment.early_stop(),
+        **fit_options(experiment),
         folder=folder,
         resume=resume,
-        checkpoint_every=training.checkpoint_every,
-        keep=training.keep,
-        recipe=recipe.model_dump(exclude_none=True),
         on_progress=on_progress,
         on_warning=on_warning,
     )
@@ -134,6 +121,27 @@ def run(
     measures.save(folder)
     figure = draw_figure(read_record(folder), folder / "figure.png")
     return Outcome(recipe, result, measures, folder, figure, time.perf_counter() - started)
+
+
+def fit_options(experiment: Experiment) -> dict[str, Any]:
+    """Gives what a recipe says to `fit`: rule, optimiser, numbers, and the recipe itself for the record."""
+    training = experiment.recipe.training
+    return {
+        "rule": experiment.rule,
+        "optimiser": experiment.optimiser,
+        "steps": training.steps,
+        "key": jr.key(training.seed),
+        "batch": training.batch,
+        "seeds": training.seeds,
+        "update": training.update,
+        "log_every": training.log_every,
+        "validate_every": training.validate_every or None,
+        "validation_split": training.validation_split,
+        "early_stop": experiment.early_stop(),
+        "checkpoint_every": training.checkpoint_every,
+        "keep": training.keep,
+        "recipe": experiment.recipe.model_dump(exclude_none=True),
+    }
 
 
 def recipe_of(folder: str | Path, *, steps: int | None = None) -> Recipe:

@@ -1,39 +1,16 @@
-import base64
 import html
-import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from retrograde.plots import plot_confusion, plot_curves, plot_distribution, plot_samplers
 from retrograde.report._figure import PARAMETERS, draw_loss
-from retrograde.report._files import write_file
+from retrograde.report._html import html_figure, html_page, html_table
 from retrograde.report._measures import SAMPLERS
 from retrograde.report._record import Record
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d1d1f; --paper: #fff; --faint: #6b6b70; --line: #ddd; --link: #0072b2; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #ececf0; --paper: #17171a; --faint: #a0a0a8; --line: #3a3a40; --link: #56b4e9; }
-}
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
-  max-width: 70rem; padding: 1rem; }
-h1 { font-size: 1.6rem; }
-h2 { font-size: 1.25rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
-.table { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1rem; }
-figure { margin: 0; } figure img { width: 100%; background: #fff; border-radius: .4rem; }
-figcaption, .faint { color: var(--faint); font-size: .85rem; }
-pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); border-radius: .4rem; padding: .8rem; }
-a { color: var(--link); }
-"""
 
 
 def write_page(records: Sequence[Record], path: str | os.PathLike, *, recipes: Sequence[str]) -> Path:
@@ -58,14 +35,7 @@ def write_page(records: Sequence[Record], path: str | os.PathLike, *, recipes: S
     ]
     for (name, record), recipe in zip(named.items(), recipes, strict=True):
         parts += _section(name, record, recipe)
-    page = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
-    )
-    return write_file(Path(path), lambda new: new.write_text(page, encoding="utf-8"))
+    return html_page(title, parts, Path(path))
 
 
 def _distinct(records: Sequence[Record]) -> list[str]:
@@ -101,14 +71,14 @@ def _summary_table(named: Mapping[str, Record]) -> str:
         "Test accuracy (of a regression: loss), mean ± s.d. over samples and seeds. Certain: π = 0 and Ξ = 0; "
         "absent: π = 1; uncertain: all other connections."
     )
-    return _table(head, rows) + f'<p class="faint">{html.escape(caption)}</p>'
+    return html_table(head, rows) + f'<p class="faint">{html.escape(caption)}</p>'
 
 
 def _shared_figures(named: Mapping[str, Record]) -> list[str]:
     seeds = sorted({len(record.history.loss) for record in named.values()})
     band = f"Mean over seeds (n = {', '.join(map(str, seeds))}); band: ± s.d." if seeds[-1] > 1 else "One seed."
     figures = [
-        _figure(
+        html_figure(
             lambda ax: draw_loss(dict(named), ax),
             f"Training loss against updates of {_list(named)}. {_trend(named, 'loss', 1.0, '')}",
             f"Training loss. {band}",
@@ -118,7 +88,7 @@ def _shared_figures(named: Mapping[str, Record]) -> list[str]:
     curves = {name: (step, 100 * values) for name, (step, values) in curves.items() if len(step)}
     if curves:
         figures.append(
-            _figure(
+            html_figure(
                 lambda ax: plot_curves(curves, ylabel="held-out accuracy (%)", ax=ax),
                 f"Held-out accuracy against updates of {_list(curves)}. "
                 + _trend(named, "validation_accuracy", 100.0, " %"),
@@ -135,7 +105,7 @@ def _shared_figures(named: Mapping[str, Record]) -> list[str]:
             for name, by_sampler in values.items()
         )
         figures.append(
-            _figure(
+            html_figure(
                 lambda ax: plot_samplers(values, ax=ax),
                 f"Test accuracy of each way to sample the ensemble. {words}.",
                 "Dots: samples. Mean-field: pooled noise; annealed: weights drawn in each time step; quenched: one "
@@ -157,7 +127,7 @@ def _section(name: str, record: Record, recipe: str) -> list[str]:
         if (confusion := measures.confusion) is not None:
             right = 100 * np.trace(confusion) / max(confusion.sum(), 1)
             parts.append(
-                _figure(
+                html_figure(
                     lambda ax: plot_confusion(confusion, ax=ax),
                     f"Confusion matrix: {right:.1f} % of all answers are right. {_worst(confusion)}",
                     f"Answers of the mean field, all seeds and samples (n = {confusion.sum():,}).",
@@ -167,7 +137,7 @@ def _section(name: str, record: Record, recipe: str) -> list[str]:
             if values := measures.by_projection(parameter):
                 medians = ", ".join(f"{owner} {np.median(value):.3g}" for owner, value in values.items())
                 parts.append(
-                    _figure(
+                    html_figure(
                         lambda ax, values=values, label=label: plot_distribution(values, xlabel=label, ax=ax),
                         f"Histogram of {label} in each projection. Medians: {medians}.",
                         f"{label}, in each projection after training.",
@@ -176,33 +146,13 @@ def _section(name: str, record: Record, recipe: str) -> list[str]:
         parts.append("</div>")
         if shares := measures.shares():
             rows = [[owner, *(f"{100 * part:.1f} %" for part in share)] for owner, share in shares.items()]
-            parts.append(_table(["connections", "certain", "absent", "uncertain"], rows))
+            parts.append(html_table(["connections", "certain", "absent", "uncertain"], rows))
     origin = record.origin
     facts = [[key, _fact(origin[key])] for key in ("started", "commit", "machine", "devices") if origin.get(key)]
     facts += [[package, version] for package, version in (origin.get("versions") or {}).items()]
     parts.append(f"<details><summary>Recipe</summary><pre>{html.escape(recipe)}</pre></details>")
-    parts.append(f"<details><summary>Versions and machine</summary>{_table(['', ''], facts)}</details>")
+    parts.append(f"<details><summary>Versions and machine</summary>{html_table(['', ''], facts)}</details>")
     return parts
-
-
-def _figure(draw: Callable[[Axes], Any], alt: str, caption: str) -> str:
-    """Draws into an SVG that the page carries inside itself."""
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "retrograde", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(5, 3.6), layout="constrained")
-        draw(figure.subplots())
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<figure><img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>"] if any(head) else []
-    lines += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return '<div class="table"><table>' + "\n".join(lines) + "</table></div>"
 
 
 def _mean_and_sd(values: np.ndarray, scale: float, unit: str) -> str:

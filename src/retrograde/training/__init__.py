@@ -5,7 +5,7 @@ from ._compile_cache import compile_cache
 from ._cost import Update, compile_update, time_updates
 from ._early_stop import EarlyStop
 from ._errors import CheckpointError, DivergedError, RunError
-from ._evaluate import Evaluation, evaluate
+from ._evaluate import Evaluation, evaluate, task_loss
 from ._fit import fit, load_network
 from ._history import History, read_history
 from ._optimisers import clip_by_spectral_norm, halving, optimiser
@@ -34,5 +34,6 @@ __all__ = [
     "optimiser",
     "read_history",
     "read_run",
+    "task_loss",
     "time_updates",
 ]
