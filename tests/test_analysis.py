@@ -12,6 +12,7 @@ import zoo
 
 import retrograde as rg
 from retrograde import analysis, losses
+from retrograde.feedback import Adaptive, Random
 from retrograde.tasks import Trials
 
 BPTT, TRUNCATED = rg.rules.BPTT(), rg.rules.TruncatedBPTT
@@ -97,17 +98,27 @@ def test_alignment_of_a_rule_that_overrides_value_and_grad():
     np.testing.assert_allclose(list(found.values()), len(found) * [(1.0, 0.5)], rtol=1e-12)
 
 
-def test_feedback_that_is_not_the_transpose_is_not_exact():
+@pytest.mark.parametrize("operator", [Random, Adaptive])
+def test_feedback_that_is_not_the_transpose_is_not_exact(operator):
+    """Adaptive feedback is trained, but it has no exact gradient: it is left out."""
     net = network()
-    readout = net.projections["hidden->readout"].synapse.weight
-    opposite = eqx.tree_at(
-        lambda n: n.projections["hidden->readout"].feedback, net, -readout, is_leaf=lambda leaf: leaf is None
-    )
+    readout = net.projections["hidden->readout"]
+    opposite = dataclasses.replace(readout, feedback=operator(-readout.synapse.weight))
+    opposite = eqx.tree_at(lambda n: n.projections["hidden->readout"], net, opposite)
     found = analysis.gradient_alignment(opposite, trials(), BPTT, loss=losses.mean_squared_error, key=KEY)
     np.testing.assert_allclose(found["hidden->hidden"], (-1, 1), rtol=1e-10)
     np.testing.assert_allclose(found["hidden->readout"], (1, 1), rtol=1e-10)
-    found = lags(opposite, BPTT, bands=1)
-    np.testing.assert_allclose([found.delivered["all"][0], found.delivered["hidden->readout"][0]], [-1, 1])
+    if operator is Random:
+        credit = lags(opposite, BPTT, bands=1).delivered
+        np.testing.assert_allclose([credit["all"][0], credit["hidden->readout"][0]], [-1, 1])
+
+
+def test_coverage_has_the_feedback_that_a_rule_asks_for():
+    found = analysis.coverage(network(), rg.rules.EProp(feedback="random"), key=KEY)
+    assert {parameter.reach for parameter in found.values()} == {"exact", "approximate"}
+    assert found["hidden->readout.weight"].reach == "exact"
+    alone = analysis.coverage(network(), rg.rules.EProp(), key=KEY)
+    assert found["input->hidden.weight"].cosine < alone["input->hidden.weight"].cosine
 
 
 def test_alignment_where_one_gradient_is_zero():

@@ -52,7 +52,7 @@ def coverage(
         rule: The rule.
         inputs: Input activity; 12 steps (and the longest delay) of 2 trials, uniform on 0 to 2, if `None`. Give your
             own where these would leave neurons silent.
-        key: Seeds inputs, loss and noise.
+        key: Seeds inputs, loss, noise, and the feedback that the rule wants where the network has none.
 
     Returns:
         What reaches each parameter, by its label.
@@ -65,7 +65,9 @@ def coverage(
         >>> found["hidden->readout.weight"].reach, found["hidden->hidden.weight"].reach
         ('exact', 'approximate')
     """
-    inputs_key, loss_key, gradient_key = jr.split(key, 3)
+    inputs_key, loss_key, gradient_key, feedback_key = jr.split(key, 4)
+    network = rule.prepare(network, key=feedback_key)
+    exact_network = without_feedback(network)
     if inputs is None:
         steps = 12 + max(projection.delay for projection in network.projections.values())
         inputs = jr.uniform(inputs_key, (steps, 2, network.inputs), maxval=2.0)
@@ -73,12 +75,12 @@ def coverage(
     trials = Trials(inputs, targets=slopes, mask=jnp.ones(inputs.shape[:2], inputs.dtype))
     ours, exact = (
         rule_gradient(net, trials, r, loss=_linear, rule_state=r.init(net), key=gradient_key)
-        for net, r in ((network, rule), (without_feedback(network), BPTT()))
+        for net, r in ((network, rule), (exact_network, BPTT()))
     )
     tolerance = np.sqrt(np.finfo(inputs.dtype).eps)
     found = {label: _compare(ours[label].ravel(), exact[label].ravel(), tolerance) for label in exact}
     frozen = Coverage("frozen", float("nan"), float("nan"))
-    labels = jax.tree.leaves(eqx.filter(network.labels(), jax.tree.map(eqx.is_inexact_array, network)))
+    labels = jax.tree.leaves(eqx.filter(exact_network.labels(), jax.tree.map(eqx.is_inexact_array, exact_network)))
     return {label: found.get(label, frozen) for label in labels}
 
 

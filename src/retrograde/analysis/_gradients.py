@@ -49,7 +49,8 @@ def _gradient(network, trials, rule, loss, rule_state, key):
 
 
 def trained(network: Network, gradient: PyTree) -> PyTree:
-    """Keeps of a gradient what belongs to trained arrays, with zeros where it has nothing."""
+    """Keeps of a gradient what belongs to trained weights and neurons, with zeros where it has nothing."""
+    network, gradient = without_feedback(network), without_feedback(gradient)
     trainable = network.trainable()
     zeros = jax.tree.map(jnp.zeros_like, eqx.filter(network, trainable))
     return eqx.filter(eqx.combine(gradient, zeros), trainable)
@@ -65,6 +66,7 @@ def without_feedback(network: Network) -> Network:
 
 def by_label(network: Network, gradient: PyTree) -> Gradient:
     """Names the arrays of a gradient that `trained` has made; in float64, whatever they were."""
+    network = without_feedback(network)
     labels = jax.tree.map(lambda keep, label: label if keep else None, network.trainable(), network.labels())
     leaves = jax.device_get(jax.tree.leaves(gradient))
     return {label: np.asarray(g, np.float64) for label, g in zip(jax.tree.leaves(labels), leaves, strict=True)}

@@ -56,8 +56,9 @@ class Contender:
         return self.options.get("loss") or training.task_loss(self.task)
 
     def first_network(self) -> Network:
-        """The untrained network of the first seed."""
-        return self.network(jr.split(jr.fold_in(self.options["key"], 0), 3)[0])
+        """The untrained network of the first seed, with the feedback that the rule wants, as `fit` makes it."""
+        key = jr.split(jr.fold_in(self.options["key"], 0), 3)[0]
+        return self.options["rule"].prepare(self.network(key), key=jr.fold_in(key, 1))
 
     def coverage(self) -> dict[str, analysis.Coverage]:
         """Which parameters the rule assigns credit to."""
