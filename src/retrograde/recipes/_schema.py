@@ -82,6 +82,10 @@ class Training(Section):
     batch: Count = Field(default=128, description="Trials per update.")
     seeds: Count = Field(default=1, description="Number of networks trained side by side, for error bars.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seeds weights, data and noise.")
+    update: Literal["trial", "step"] | Count = Field(
+        default="trial",
+        description="When weights change: at the end of each batch of trials, or every so many time steps.",
+    )
     log_every: Count = Field(default=10, description="Updates between two rows of the metrics.")
     validate_every: int = Field(default=100, ge=0, description="Updates between two validations; 0: never.")
     validation_split: str = Field(default="test", description="Part of the task's trials that validates.")

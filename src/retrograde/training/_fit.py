@@ -17,7 +17,7 @@ from jaxtyping import Array, Key, PyTree
 
 from retrograde.analysis import check_coverage
 from retrograde.network import Network
-from retrograde.rules import BPTT, AbstractRule
+from retrograde.rules import BPTT, RULES, AbstractOnlineRule, AbstractRule
 from retrograde.tasks import AbstractTask
 from retrograde.training._checkpoints import Checkpoints
 from retrograde.training._early_stop import EarlyStop
@@ -45,6 +45,7 @@ def fit(
     batch: int = 128,
     loss: Callable | None = None,
     regulariser: Callable | None = None,
+    update: str | int = "trial",
     seeds: int = 1,
     log_every: int = 10,
     validate_every: int | None = None,
@@ -80,6 +81,10 @@ def fit(
         batch: Trials per update.
         loss: `(outputs, trials) -> scalar`; by default the one that the task names.
         regulariser: `network -> scalar`, added to the loss that is differentiated, not to the one that is reported.
+        update: When to change the parameters: `"trial"`, at the end of each batch of trials; `"step"`, at every time
+            step; or a number of time steps (the rest of a trial makes a shorter one). Inside a trial only rules can
+            that run forward in time (`AbstractOnlineRule`); network and traces run on across updates, the loss must be
+            a sum over steps, and `steps` counts batches of trials.
         seeds: Number of networks trained side by side, with weights, trials and noise of their own.
         log_every: Updates that one row of the history averages over.
         validate_every: Measure loss and accuracy on the whole of `validation_split` after so many updates.
@@ -135,6 +140,7 @@ def fit(
         "log_every": log_every,
         "validate_every": validate_every,
         "validation_split": validation_split,
+        "update": update,
         "key": [str(jr.key_impl(key)), *np.asarray(jr.key_data(key)).tolist()],
     }
     run = nullcontext() if folder is None else Run(folder, settings=settings, recipe=recipe, keep=keep, resume=resume)
@@ -146,6 +152,7 @@ def fit(
             optimiser=optimiser,
             loss=task_loss(task) if loss is None else loss,
             regulariser=regulariser,
+            every=_update_every(update, rule),
             key=key,
             plan=_Plan(
                 steps, batch, seeds, log_every, validate_every, validation_split, checkpoint_every, early_stop, pauses
@@ -164,6 +171,22 @@ def _check_numbers(**numbers) -> None:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}")
+
+
+def _update_every(update: str | int, rule: AbstractRule) -> int | None:
+    """Time steps between two updates inside a trial; `None` for one at its end."""
+    if update == "trial":
+        return None
+    every = 1 if update == "step" else update
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(f"`update={update!r}` must be 'trial', 'step' or a number of time steps, 1 or more")
+    if not isinstance(rule, AbstractOnlineRule):
+        names = ", ".join(sorted(kind.__name__ for kind in RULES.values() if issubclass(kind, AbstractOnlineRule)))
+        raise ValueError(
+            f"`update={update!r}` changes parameters inside a trial, and `{type(rule).__name__}` knows its gradient at "
+            f"the end only. Rules that run forward in time: {names}."
+        )
+    return every
 
 
 def _check_task(task: AbstractTask, batch: int) -> None:
@@ -207,6 +230,7 @@ class _Session:
         optimiser,
         loss,
         regulariser,
+        every,
         key,
         plan,
         run,
@@ -250,6 +274,7 @@ class _Session:
             data_keys=keys[:, 1] if many else keys[0, 1],
             noise_keys=keys[:, 2] if many else keys[0, 2],
             batch=plan.batch,
+            every=every,
             buffer=DISPATCH,
         )
         self.step = 0

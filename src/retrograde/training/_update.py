@@ -45,6 +45,7 @@ class Problem(eqx.Module):
     data_keys: Key[Array, "*seed"]
     noise_keys: Key[Array, "*seed"]
     batch: int = eqx.field(static=True)
+    every: int | None = eqx.field(static=True)  # time steps between two updates inside a trial; None: one at its end
     buffer: int = eqx.field(static=True)  # most steps of one dispatch
 
 
@@ -123,32 +124,86 @@ def _update_all(problem: Problem, state: TrainingState):
 def _update(state: TrainingState, problem: Problem):
     """One step of one seed. All that is random in step k comes from `fold_in(key, k)`, in epoch e from `e`."""
     order, trials = _next_batch(state, problem)
-    task = problem.task
-
-    def objective(network, rule, key):
-        outputs = network(trials.inputs, rule=rule, key=key, readout_steps=task.target_steps).outputs
-        loss = problem.loss(outputs, trials)
-        extra = 0.0 if problem.regulariser is None else problem.regulariser(network)
-        is_classification = task.loss == "cross_entropy"
-        accuracy = losses.accuracy(outputs, trials) if is_classification else jnp.full_like(loss, jnp.nan)
-        return loss + extra, (loss, accuracy)
-
-    network = eqx.combine(state.params, problem.rest)
-    (total, (loss, accuracy)), gradients, rule_state = problem.rule.value_and_grad(
-        objective, network, rule_state=state.rule_state, key=jr.fold_in(problem.noise_keys, state.step)
-    )
-    gradients = eqx.filter(gradients, problem.trainable)
-    with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to the power of an integer counter
-        updates, optimiser_state = problem.optimiser.update(gradients, state.optimiser_state, state.params)
-    raw = eqx.apply_updates(state.params, updates)
-    params = eqx.filter(eqx.combine(raw, problem.rest).project(), problem.trainable)
-
+    key = jr.fold_in(problem.noise_keys, state.step)
+    learn = _learn_from_trial if problem.every is None else _learn_within_trial
+    learnt, (loss, extra, outputs), gradients, raw = learn(state, problem, trials, key)
+    is_classification = problem.task.loss == "cross_entropy"
+    accuracy = losses.accuracy(outputs, trials) if is_classification else jnp.full_like(loss, jnp.nan)
     norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients)))
-    metrics = jnp.stack([x.astype(total.dtype) for x in (loss, accuracy, norm)])
+    metrics = jnp.stack([x.astype(loss.dtype) for x in (loss, accuracy, norm)])
     # the parameters as the optimiser left them: clipping to a range would hide that one is infinite
     bad = [_not_finite(g) | _not_finite(p) for g, p in zip(*map(jax.tree.leaves, (gradients, raw)), strict=True)]
-    flags = jnp.stack([_not_finite(total), *bad])
-    return TrainingState(params, optimiser_state, rule_state, order, state.step + 1), metrics, flags
+    flags = jnp.stack([_not_finite(loss + extra), *bad])
+    return TrainingState(*learnt, order, state.step + 1), metrics, flags
+
+
+def _learn_from_trial(state: TrainingState, problem: Problem, trials, key: Key[Array, ""]):
+    """One update from the gradient of the whole trial."""
+
+    def objective(network, rule, key):
+        outputs = network(trials.inputs, rule=rule, key=key, readout_steps=problem.task.target_steps).outputs
+        loss = problem.loss(outputs, trials)
+        extra = 0.0 if problem.regulariser is None else problem.regulariser(network)
+        return loss + extra, (loss, extra, outputs)
+
+    network = eqx.combine(state.params, problem.rest)
+    (_, measured), gradients, rule_state = problem.rule.value_and_grad(
+        objective, network, rule_state=state.rule_state, key=key
+    )
+    gradients = eqx.filter(gradients, problem.trainable)
+    params, optimiser_state, raw = _descend(problem, state.params, state.optimiser_state, gradients)
+    return (params, optimiser_state, rule_state), measured, gradients, raw
+
+
+def _learn_within_trial(state: TrainingState, problem: Problem, trials, key: Key[Array, ""]):
+    """An update every few time steps, by a rule that runs forward; the network and its traces run on."""
+    rule, time = problem.rule, trials.inputs.shape[0]
+    counted = problem.task.target_steps or time
+    network = eqx.combine(state.params, problem.rest)
+    _, noise_key = jr.split(key)  # as a call of the network does
+    stream = rule.start(network, trials.inputs.shape[1], key=noise_key, dtype=trials.inputs.dtype)
+    stream = dataclasses.replace(stream, learnt=state.rule_state)
+    shape = (counted, trials.inputs.shape[1], network.populations[network.readout].size)
+    zero = jax.tree.map(jnp.zeros_like, state.params)
+
+    def advance(carry, now):
+        params, optimiser_state, stream, outputs, recent, total = carry
+        number, inputs = now
+        network = eqx.combine(params, problem.rest)
+        stream, out = rule.step(network, stream, inputs)
+        place = number - (time - counted)
+        is_counted = place >= 0
+        outputs = jnp.where(is_counted, outputs.at[jnp.maximum(place, 0)].set(out), outputs)
+        # A sum over steps: the derivative by this step's outputs does not depend on those to come.
+        credit = jax.grad(problem.loss)(outputs, trials)[jnp.maximum(place, 0)]
+        stream, found = rule.gradient(network, stream, jnp.where(is_counted, credit, jnp.zeros_like(credit)))
+        if problem.regulariser is not None:
+            share = eqx.filter_grad(lambda p: problem.regulariser(eqx.combine(p, problem.rest)) / time)(params)
+            found = jax.tree.map(jnp.add, found, share)
+        recent, total = jax.tree.map(jnp.add, (recent, total), (found, found))
+        is_due = ((number + 1) % problem.every == 0) | (number + 1 == time)
+
+        def update(params, optimiser_state, recent):
+            params, optimiser_state, _ = _descend(problem, params, optimiser_state, recent)
+            return params, optimiser_state, zero
+
+        old = params, optimiser_state, recent
+        new = jax.lax.cond(is_due, update, lambda *old: old, *old)
+        return (*new[:2], stream, outputs, new[2], total), None
+
+    start = (state.params, state.optimiser_state, stream, jnp.zeros(shape, trials.inputs.dtype), zero, zero)
+    steps = jnp.arange(time, dtype=state.step.dtype)
+    (params, optimiser_state, stream, outputs, _, total), _ = jax.lax.scan(advance, start, (steps, trials.inputs))
+    extra = 0.0 if problem.regulariser is None else problem.regulariser(eqx.combine(params, problem.rest))
+    return (params, optimiser_state, stream.learnt), (problem.loss(outputs, trials), extra, outputs), total, params
+
+
+def _descend(problem: Problem, params: PyTree, optimiser_state: PyTree, gradients: PyTree):
+    """The optimiser's step, the parameters back in their range, and as the optimiser left them."""
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to the power of an integer counter
+        updates, optimiser_state = problem.optimiser.update(gradients, optimiser_state, params)
+    raw = eqx.apply_updates(params, updates)
+    return eqx.filter(eqx.combine(raw, problem.rest).project(), problem.trainable), optimiser_state, raw
 
 
 def _not_finite(array: Array) -> Bool[Array, ""]:
