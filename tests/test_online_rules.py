@@ -422,6 +422,44 @@ def test_pairings_without_meaning_are_refused(rule, network, message):
         case(*network)(*zoo.trial(jr.key(1))[:1], rule=rule)
 
 
+class Crowd(rg.neurons.AbstractNeuron):
+    """Neurons that see their mean: no population of the library does."""
+
+    size: int = eqx.field(static=True)
+
+    def initial_state(self, batch, dtype=None):
+        return rg.neurons.LeakyRate(self.size).initial_state(batch, dtype)
+
+    def step(self, state, current):
+        return eqx.tree_at(lambda s: s.value, state, jnp.tanh(current + state.value.mean(-1, keepdims=True)))
+
+    def activity(self, state):
+        return state.value
+
+
+@pytest.mark.parametrize("rule", [EProp(), RFLO()], ids=lambda rule: type(rule).__name__)
+def test_neurons_that_see_each_other_are_refused(rule):
+    network = case("single", "vanilla", "dense")
+    mixed = eqx.tree_at(lambda n: n.populations["hidden"], network, Crowd(zoo.SIZE))
+    with pytest.raises(
+        ValueError, match="'hidden' .Crowd. neuron . changes by .* when state and current of neuron 0 do"
+    ):
+        rule.prepare(mixed, key=jr.key(0))
+    assert rule.prepare(network, key=jr.key(0)).populations == network.populations
+
+
+def test_feedback_that_is_not_finite_is_refused():
+    network = case("single", "vanilla", "dense")
+    readout = network.projections["hidden->readout"]
+    broken = rg.feedback.Random(jnp.full(readout.synapse.shape, jnp.nan))
+    projections = [p for name, p in network.projections.items() if name != "hidden->readout"]
+    projections.append(rg.Projection("hidden", "readout", readout.synapse, feedback=broken))
+    with pytest.raises(
+        rg.network.NetworkError, match="'hidden->readout': `feedback` holds numbers that are not finite"
+    ):
+        rg.Network(network.populations, projections, inputs=zoo.INPUTS, readout="readout")
+
+
 def test_credit_that_online_rules_cannot_give_is_refused():
     network = case("single", "vanilla", "dense")
     inputs, _ = zoo.trial(jr.key(1))

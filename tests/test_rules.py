@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 import retrograde as rg
-from retrograde.rules import BPTT, TruncatedBPTT
+from retrograde.rules import BPTT, EProp, TruncatedBPTT
 
 # Every neuron on the plainest graph; every kind of weight and every graph on two very different neurons.
 CASES = [("single", neuron, "dense") for neuron in zoo.NEURONS]
@@ -126,6 +126,28 @@ def test_a_feedback_matrix_carries_credit_in_place_of_the_transpose(synapse):
     # The readout's own weights see the error itself, whatever carries it further back.
     assert zoo.difference(by_random["hidden->readout"].synapse, expected["hidden->readout"].synapse) < 1e-12
     assert jnp.abs(by_random["hidden->readout"].feedback.weight).max() == 0
+
+
+def _products_in_backward_loop(jaxpr):
+    """Matrix products in the innermost loop that runs backward in time."""
+    count = None
+    for equation in jaxpr.eqns:
+        inner = [value.jaxpr for value in equation.params.values() if hasattr(value, "jaxpr")]
+        for body in inner:
+            found = _products_in_backward_loop(body)
+            count = found if count is None else count
+            if count is None and equation.primitive.name == "scan" and equation.params["reverse"]:
+                count = sum(e.primitive.name == "dot_general" for e in body.eqns)
+    return count
+
+
+@pytest.mark.parametrize(("rule", "is_free"), [(BPTT(), False), (EProp(), True)])
+def test_blocked_paths_leave_no_matrix_product_in_the_backward_loop(rule, is_free):
+    network = zoo.single_layer("alif", "dense", jr.key(0))
+    inputs, targets = zoo.trial(jr.key(1))
+    arrays, rest = eqx.partition(network, eqx.is_inexact_array)
+    find = jax.grad(lambda arrays: zoo.loss(eqx.combine(arrays, rest), inputs, targets, rule))
+    assert (_products_in_backward_loop(jax.make_jaxpr(find)(arrays).jaxpr) == 0) == is_free
 
 
 def test_the_gradient_by_drive_is_the_credit():

@@ -528,6 +528,12 @@ def _check_feedback(network: Network, projection: Projection) -> None:
             f"Projection {label!r}: `feedback` must have the shape of the weights, {synapse.shape}, got "
             f"{projection.feedback.shape}."
         )
+    for leaf in jax.tree.leaves(projection.feedback):
+        if not isinstance(leaf, jax.core.Tracer) and not jnp.isfinite(leaf).all():
+            raise NetworkError(
+                f"Projection {label!r}: `feedback` holds numbers that are not finite; every gradient that passes it "
+                "would be NaN. Look at where the matrix comes from."
+            )
     owner = network.projections[synapse.to].synapse if isinstance(synapse, Tied) else synapse
     if jax.eval_shape(owner.moments).mean.ndim == 1:
         raise NetworkError(

@@ -332,6 +332,8 @@ def _transposed_loop(stage: Stage, credit: Credit, neurons, feedback, weights, k
             gradients[name] = jax.tree.map(jnp.add, gradients[name], own)
             variances[name] = None if slopes[name] is None else means[name] * slopes[name]
             for wire in (wire for wire in stage.inner if wire.target == name):
+                if wire.delay and credit == "blocked":
+                    continue
                 sent, pull_pre = jax.vjp(partial(_send, wire, credit, neurons, feedback, weights), seen[wire.name])
                 (blame,) = pull_pre((means[name], None if sent[1] is None else variances[name]))
                 if wire.delay:

@@ -55,7 +55,12 @@ class EProp(AbstractOnlineRule):
         return "blocked"
 
     def prepare(self, network: Network, *, key: Key[Array, ""]) -> Network:
-        """Puts the feedback onto the readout's projections, unless it is exact or they have some already."""
+        """Puts the feedback onto the readout's projections, unless it is exact or they have some already.
+
+        Raises:
+            ValueError: If a neuron of your own sees other neurons.
+        """
+        _traces.refuse_mixing(type(self).__name__, network)
         bare = [
             name
             for name, p in network.projections.items()

@@ -64,6 +64,33 @@ def why_not_local(network: Network, diagonal: bool = False) -> str | None:
     return None
 
 
+def refuse_mixing(rule: str, network: Network) -> None:
+    """Refuses a neuron of the user's own whose step or activity mixes neurons: its traces would be wrong.
+
+    Inside a compiled function nothing is checked, as there are no numbers to check with.
+    """
+    for name, neuron in network.populations.items():
+        arrays = jax.tree.leaves(eqx.filter(neuron, eqx.is_array))
+        is_ours = type(neuron).__module__.startswith("retrograde.")
+        if is_ours or neuron.size < 2 or any(isinstance(array, jax.core.Tracer) for array in arrays):
+            continue
+        state = neuron.initial_state(1)
+        current = jnp.linspace(0.3, 0.9, neuron.size * len(neuron.ports))[None]
+        first = jnp.arange(neuron.size) == 0
+        nudge = jnp.where(jnp.tile(first, len(neuron.ports)), 0.5, 0.0)[None]
+        moved = jax.tree.map(lambda leaf, first=first: leaf + 0.5 * first[None].astype(leaf.dtype), state)
+        before, after = advance(neuron, state, current), advance(neuron, moved, current + nudge)
+        for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+            changed = jnp.abs(new - old)[0, 1:]
+            if changed.max() > 0:
+                other = int(changed.argmax()) + 1
+                raise ValueError(
+                    f"`{rule}` needs neurons that do not see each other, but in {name!r} ({type(neuron).__name__}) "
+                    f"neuron {other} changes by {float(changed.max()):.2g} when state and current of neuron 0 do. Move "
+                    "the mixing into a projection, or use `RTRL()`."
+                )
+
+
 def _fed(network: Network) -> list[Wire]:
     """Projections from other populations to the readout."""
     stage = next(stage for stage in network.stages if network.readout in stage.populations)
