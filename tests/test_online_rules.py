@@ -442,7 +442,7 @@ def test_neurons_that_see_each_other_are_refused(rule):
     network = case("single", "vanilla", "dense")
     mixed = eqx.tree_at(lambda n: n.populations["hidden"], network, Crowd(zoo.SIZE))
     with pytest.raises(
-        ValueError, match="'hidden' .Crowd. neuron . changes by .* when state and current of neuron 0 do"
+        ValueError, match=r"'hidden' .Crowd. neuron . changes by .* when state and current of neuron 0 do"
     ):
         rule.prepare(mixed, key=jr.key(0))
     assert rule.prepare(network, key=jr.key(0)).populations == network.populations
