@@ -4,13 +4,17 @@ from ._abstract import AbstractRule
 from ._bptt import BPTT, TruncatedBPTT
 from ._dni import DNI
 from ._eprop import EProp
+from ._forward_gradient import ForwardGradient
+from ._hybrid_perturbation import HybridPerturbation
 from ._kernl import KeRNL
 from ._kf_rtrl import KFRTRL, RKFRTRL
-from ._online import AbstractOnlineRule, Gradient, Stream
+from ._node_perturbation import NodePerturbation
+from ._online import AbstractOnlineRule, Gradient, Stream, all_credit, channels, direct, learning
 from ._rflo import RFLO
 from ._rtrl import RTRL
 from ._snap import SnAp
 from ._uoro import UORO
+from ._weight_perturbation import WeightPerturbation
 
 RULES = {
     "bptt": BPTT,
@@ -24,6 +28,10 @@ RULES = {
     "r_kf_rtrl": RKFRTRL,
     "kernl": KeRNL,
     "dni": DNI,
+    "weight_perturbation": WeightPerturbation,
+    "node_perturbation": NodePerturbation,
+    "hybrid_perturbation": HybridPerturbation,
+    "forward_gradient": ForwardGradient,
 }
 
 __all__ = [
@@ -38,9 +46,17 @@ __all__ = [
     "AbstractOnlineRule",
     "AbstractRule",
     "EProp",
+    "ForwardGradient",
     "Gradient",
+    "HybridPerturbation",
     "KeRNL",
+    "NodePerturbation",
     "SnAp",
     "Stream",
     "TruncatedBPTT",
+    "WeightPerturbation",
+    "all_credit",
+    "channels",
+    "direct",
+    "learning",
 ]
