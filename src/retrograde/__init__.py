@@ -20,6 +20,7 @@ _MODULES = (
     "synapses",
     "tasks",
     "testing",
+    "theory",
     "training",
 )
 _NAMES = {
