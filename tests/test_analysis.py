@@ -145,6 +145,7 @@ def test_one_band_is_the_whole_gradient():
     for name, size in expected.items():
         np.testing.assert_allclose(found.size[name], size, rtol=1e-9)
         np.testing.assert_allclose(found.delivered[name], 0.5, rtol=1e-12)
+        np.testing.assert_allclose(found.cosine[name], 1, rtol=1e-12)
 
 
 @pytest.mark.parametrize("window, known", [(1, [1, 0, 0, 0]), (5, [1, 1, 1, 0]), (8, [1, 1, 0, 0])])
@@ -158,9 +159,12 @@ def test_a_window_delivers_what_lies_inside(window, known):
 
 def test_a_band_that_a_window_cuts_is_delivered_in_part():
     """Windows of seven leave three steps: of the lags 2 to 4 the first is delivered."""
-    delivered = lags(network(), TRUNCATED(7)).delivered["hidden->hidden"]
-    np.testing.assert_allclose(delivered[[0, 1, 3]], [1, 1, 0], atol=1e-10)
-    assert 0.1 < delivered[2] < 0.9
+    found = lags(network(), TRUNCATED(7))
+    delivered, cosine = found.delivered["hidden->hidden"], found.cosine["hidden->hidden"]
+    for values in (delivered, cosine):
+        np.testing.assert_allclose(values[[0, 1, 3]], [1, 1, 0], atol=1e-10)
+        assert 0.1 < values[2] < 0.999
+    assert abs(delivered[2] - cosine[2]) > 0.01
 
 
 def test_true_credit_by_lag_is_that_of_copies_of_the_weights():

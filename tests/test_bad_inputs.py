@@ -9,6 +9,7 @@ import fcntl
 import gzip
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ from runs import TINY, tiny_run
 import retrograde as rg
 from retrograde import recipes
 from retrograde.cli import main
+from retrograde.comparison import read_plan
 
 PAGE = Path(__file__).parents[1] / "docs" / "bad-inputs.md"
 DIGITS = Path(recipes.__file__).parent / "digits.toml"
@@ -176,6 +178,37 @@ def nan_weights(folder: Path) -> list[str]:
     raise AssertionError("NaN was accepted")
 
 
+def comparison(*lines: str) -> Callable[[Path], list[str]]:
+    """A comparison of one's own: two rules on a shipped recipe, and these lines."""
+    rules = ('recipe = "add"', "[[rule]]", 'name = "bptt"', "[[rule]]", 'name = "truncated_bptt"')
+    return lambda folder: ["compare", written(folder / "mine.toml", "\n".join([*rules, *lines]))]
+
+
+def planned(*arguments: str, change: tuple[str, str] = ("", "")) -> Callable[[Path], list[str]]:
+    """A comparison that has begun: two rules on the recipe `add`, 1,000 updates."""
+
+    def act(folder: Path) -> list[str]:
+        (folder / "here").mkdir()
+        plan = read_plan("add", rules="bptt,truncated_bptt")
+        content = {
+            "name": "add",
+            "measuring": dataclasses.asdict(plan.measuring),
+            "entries": [
+                {"task": e.task, "network": e.network, "rule": e.rule}
+                | {"recipe": e.recipe.model_dump(mode="json", exclude_none=True, exclude={"name", "summary"})}
+                for e in plan.entries
+            ],
+        }
+        written(folder / "here" / "plan.json", json.dumps(content).replace(*change))
+        return [argument.replace("{}", str(folder / "here")) for argument in arguments]
+
+    return act
+
+
+def compare_into_foreign(folder: Path) -> list[str]:
+    return ["compare", *into_foreign(folder)[1:], "--rules", "bptt,e_prop"]
+
+
 CASES = [
     # The recipe as a file
     Case("recipe: an unknown name", command("train", "digts"), r"no recipe 'digts'.*did you mean 'digits'\?"),
@@ -270,6 +303,59 @@ CASES = [
         with_set("optimiser.learning_rate=1e300", "optimiser.clip_spectral=0"),
         r"training diverged at update \d+: .*NaN or infinite.*lower learning rate",
         status=1,
+    ),
+    # Comparisons
+    Case("compare: an unknown name", command("compare", "digit-rules"), r"did you mean 'digits-rules'\?"),
+    Case(
+        "compare: no such rule",
+        command("compare", "add", "--rules", "bptt,eporp"),
+        r"--rules bptt,eporp: unknown rule 'eporp' in \[rule\]; did you mean 'e_prop'\?",
+    ),
+    Case(
+        "compare: a misspelt setting of a rule",
+        command("compare", "add", "--rules", "bptt,truncated_bptt(windw=3)"),
+        r"unknown key 'windw' in \[rule\]; did you mean 'window'\?",
+    ),
+    Case(
+        "compare: an empty place among the rules",
+        command("compare", "add", "--rules", "bptt,"),
+        r"'' is no rule; write names between commas",
+    ),
+    Case("compare: one rule only", command("compare", "add"), r"there is nothing to compare, only 'bptt'"),
+    Case(
+        "compare: one rule twice",
+        command("compare", "add", "--rules", "bptt,bptt"),
+        r"two of \[\[rule\]\] are called 'bptt'; give each a `label`",
+    ),
+    Case(
+        "compare: a mistake in the second of several tables",
+        comparison("window = 0"),
+        r"mine\.toml:6: \[rule\]: .*1 or more, got 0",
+    ),
+    Case(
+        "compare: a misspelt key in [[network]]", comparison("[[network]]", "neurn = 1"), r":7: .*did you mean 'neuron'"
+    ),
+    Case("compare: a misspelt key in [compare]", comparison("[compare]", "band = 1"), r":7: .*did you mean 'bands'\?"),
+    Case(
+        "compare: a rule that does not fit the neurons",
+        command("compare", "recall-spiking", "--rules", "bptt,rflo", "--out", "{}/here"),
+        r"`RFLO` is the rule of leaky rate neurons; 'hidden' is made of ALIF",
+    ),
+    Case("train: a comparison", command("train", "digits-rules"), r"run it by `retrograde compare digits-rules`"),
+    Case(
+        "compare: into the folder of another comparison",
+        planned("compare", "add", "--rules", "bptt,truncated_bptt", "--steps", "5", "--out", "{}"),
+        r"holds another comparison: its add / leaky_rate / bptt has recipe\.training\.steps = 1000, not 5",
+        status=1,
+    ),
+    Case("compare: --out holds other things", compare_into_foreign, r"is not empty and not a comparison", status=1),
+    Case(
+        "compare: plan.json damaged", planned("resume", "{}", change=("{", "")), r"cannot read .*plan\.json", status=1
+    ),
+    Case(
+        "compare: resumed with --steps",
+        planned("resume", "{}", "--steps", "9"),
+        r"a comparison makes the updates that it was planned with",
     ),
     # Data
     Case(

@@ -169,7 +169,10 @@ TWO = '[[rule]]\nname = "bptt"\n[[rule]]\nname = "truncated_bptt"\n'
         (f'recipe = "ad"\n{TWO}', "no recipe 'ad' comes with retrograde; did you mean 'add'?"),
         (f'recipe = "digits-rules"\n{TWO}', "mine.toml: `recipe = 'digits-rules'` is a comparison itself"),
         ('recipe = "add"\n[[rule]]\nname="bptt"\n', "mine.toml: there is nothing to compare, only 'bptt'"),
-        ('recipe = "add"\n[[rule]]\nname="bptt"\n[[rule]]\nname="bptt"\n', "two of [[rule]] are called 'bptt()'"),
+        (
+            'recipe = "add"\n[[rule]]\nname="bptt"\n[[rule]]\nname="bptt"\n',
+            "two of [[rule]] are called 'bptt'; give each",
+        ),
     ],
 )
 def test_mistakes_are_named_with_their_place(tmp_path, text, expected):
@@ -221,6 +224,7 @@ def test_the_table_says_what_was_measured():
             [credit] = [probe["credit"] for probe in outcome["probes"] if probe["step"] == step]
             assert (credit["first"], credit["last"]) == ([0, 1], [0, 1])
             np.testing.assert_allclose(credit["delivered"]["all"], 2 * [known], atol=1e-9)
+            np.testing.assert_allclose(credit["cosine"]["all"], 2 * [known], atol=1e-9)
     assert "credit" not in bptt["probes"][1]
     assert bptt["coverage"] == dict.fromkeys(bptt["coverage"], "exact")
     assert window["coverage"]["input->hidden.weight"] == "approximate"
@@ -285,17 +289,17 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(tmp_path, capsys,
 def test_what_was_planned_may_grow_but_not_change(tmp_path):
     plan = tiny_plan()
     one, two = comparison.contenders_of(plan)
-    _run._open(tmp_path / "here", "tiny", [one], plan.measuring)
-    _run._open(tmp_path / "here", "tiny", [two], plan.measuring)
-    both = comparison.plan_of(tmp_path / "here")
+    for contenders in ([one], [two]):
+        _contender.write_json(tmp_path / "plan.json", _run._plan_for(tmp_path, "tiny", contenders, plan.measuring))
+    both = comparison.plan_of(tmp_path)
     assert {(e.task, e.network, e.rule): e.recipe for e in both.entries} == {
         (e.task, e.network, e.rule): e.recipe.model_copy(update={"name": "tiny", "summary": ""}) for e in plan.entries
     }
     longer = comparison.read_plan("digits-bptt", rules=RULES, overrides={"--steps 5": "training.steps=5"})
     with pytest.raises(rg.training.RunError, match=r"another comparison: its .* / bptt has recipe\..* = .*, not "):
-        _run._open(tmp_path / "here", "tiny", comparison.contenders_of(longer)[:1], plan.measuring)
+        _run._plan_for(tmp_path, "tiny", comparison.contenders_of(longer)[:1], plan.measuring)
     with pytest.raises(rg.training.RunError, match=r"its \[compare\] has bands = 6, not 2"):
-        _run._open(tmp_path / "here", "tiny", [one], dataclasses.replace(plan.measuring, bands=2))
+        _run._plan_for(tmp_path, "tiny", [one], dataclasses.replace(plan.measuring, bands=2))
 
 
 def recall(rules, **options):
@@ -313,7 +317,7 @@ def test_a_rule_that_leaves_parameters_without_credit_is_refused(tmp_path):
         analysis.CoverageError, match=r"Forgetful assigns no credit to input->hidden\.weight of network"
     ):
         recall([rg.rules.BPTT(), Forgetful()], folder=tmp_path / "here")
-    assert not (tmp_path / "here" / "runs").exists()
+    assert not (tmp_path / "here").exists()
 
 
 class Exploding(Scaled):
@@ -325,9 +329,7 @@ class Exploding(Scaled):
 
 
 def test_a_rule_that_diverges_ends_but_the_others_go_on(tmp_path):
-    found = recall(
-        [Exploding(), rg.rules.TruncatedBPTT(2)], optimiser=optax.sgd(1e250), steps=1, folder=tmp_path / "here"
-    )
+    found = recall([Exploding(), rg.rules.BPTT()], optimiser=optax.sgd(1e250), steps=1, folder=tmp_path / "here")
     assert [outcome.steps for outcome in found.outcomes] == [0, 1]
     assert found.outcomes[0].failure.startswith("training diverged at update 1")
     assert found.outcomes[1].failure is None
@@ -367,8 +369,8 @@ def test_points_are_even_in_the_logarithm():
 def test_page_and_pictures():
     page = Page((tiny_comparison() / "compare.html").read_text(encoding="utf-8"))
     assert page.open == []
-    # curves, credit before and after, alignment, three costs; then cosine and ratio of three layers
-    assert len(page.images) == 7 + 6
+    # curves, credit and its direction before and after, alignment, three costs; then cosine and ratio of three layers
+    assert len(page.images) == 9 + 6
     assert all(len(image["alt"]) > 40 and image["src"].startswith("data:image/svg+xml") for image in page.images)
     credit = next(image["alt"] for image in page.images if "before training" in image["alt"])
     assert "lags of 0 to 0, 1 to 1 steps. bptt: 1.00, 1.00; truncated_bptt: 1.00, " in credit
@@ -390,7 +392,7 @@ def test_each_task_and_network_has_a_part_of_the_page(tmp_path):
     assert [len(group) for group in found.groups().values()] == [2, 2]
     text = _page.write_comparison_page(found, tmp_path / "page.html").read_text()
     page = Page(text)
-    assert page.open == [] and len(page.images) == 2 * 13 and "&lt;b&gt;, leaky_rate" in text
+    assert page.open == [] and len(page.images) == 2 * 15 and "&lt;b&gt;, leaky_rate" in text
     first = [row[0] for row in _page.table_rows(outcomes)]
     assert first == ["bptt", "truncated_bptt"]
     styles = _figures.styles_of(outcomes)

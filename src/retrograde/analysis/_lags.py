@@ -21,12 +21,15 @@ class CreditByLag(NamedTuple):
         delivered: Share of the true credit that the rule delivers [1], shape `band`, by projection or population, and
             `"all"` those that do not belong to the readout: 1 all of it, 0 nothing, below 0 the opposite; NaN where
             there is none.
+        cosine: Cosine of the angle between what is delivered and the true credit [1], likewise; 0 where nothing is
+            delivered.
         size: Length of the true credit [loss per weight], likewise.
     """
 
     first: Int[np.ndarray, " band"]
     last: Int[np.ndarray, " band"]
     delivered: dict[str, Float[np.ndarray, " band"]]
+    cosine: dict[str, Float[np.ndarray, " band"]]
     size: dict[str, Float[np.ndarray, " band"]]
 
 
@@ -51,6 +54,9 @@ def credit_by_lag(
     $$\Delta G_i = G_{\tau_i} - G_{\tau_{i-1}}, \qquad
       \mathrm{delivered}_i = \frac{\langle \Delta G_i, \Delta G^*_i \rangle}{|\Delta G^*_i|^2}.$$
 
+    That share depends on how long a gradient is, which an optimiser may undo; the cosine of the angle between the two
+    does not.
+
     So any rule can be measured, one that has no credit in time included. A rule that cuts time into windows, of length
     `window`, counts them from the beginning of the trial, as when it trains.
 
@@ -61,12 +67,12 @@ def credit_by_lag(
         loss: `(outputs, trials) -> scalar`, such as `retrograde.losses.cross_entropy`.
         key: Seeds the noise, and what the rule draws.
         bands: Largest number of bands, about evenly spaced in the logarithm of the lag.
-        draws: Number of times that a rule which is random is asked; the mean is returned.
+        draws: Number of times that a rule which is random is asked; its mean answer counts.
         rule_state: What the rule has learnt so far; as at the beginning of training if `None`.
         reference: The rule that gives $\Delta G^*$, on the network without any `feedback`.
 
     Returns:
-        The bands, the delivered share and the true credit's length in each.
+        The bands, and in each the delivered share, its direction, and the true credit's length.
 
     Raises:
         ValueError: If `bands` or `draws` is not positive.
@@ -106,7 +112,7 @@ def credit_by_lag(
     exact = gradients(true_network, reference, reference.init(true_network), rule_key)
     state = rule.init(network) if rule_state is None else rule_state
     drawn = [gradients(network, rule, state, jr.fold_in(rule_key, draw)) for draw in range(draws)]
-    delivered, size = {}, {}
+    delivered, cosine, size = {}, {}, {}
     for name in exact[0]:
         true = _increments([gradient[name] for gradient in exact])
         ours = np.mean([_increments([gradient[name] for gradient in one]) for one in drawn], axis=0)
@@ -114,9 +120,11 @@ def credit_by_lag(
         # what is left of a difference of two gradients when all but rounding has cancelled is nothing
         rounding = 16 * np.finfo(trials.inputs.dtype).eps * np.array([np.linalg.norm(g[name]) for g in exact])
         some = size[name] > rounding
-        share = np.sum(ours * true, axis=1) / np.where(some, size[name], 1) ** 2
-        delivered[name] = np.where(some, share, np.nan)
-    return CreditByLag(np.array([0, *borders[:-1]]), np.array(borders) - 1, delivered, size)
+        along = np.sum(ours * true, axis=1) / np.where(some, size[name], 1)
+        delivered[name] = np.where(some, along / np.where(some, size[name], 1), np.nan)
+        length = np.linalg.norm(ours, axis=1)
+        cosine[name] = np.where(some, along / np.where(length > rounding, length, np.inf), np.nan)
+    return CreditByLag(np.array([0, *borders[:-1]]), np.array(borders) - 1, delivered, cosine, size)
 
 
 def _borders(steps: int, bands: int) -> list[int]:

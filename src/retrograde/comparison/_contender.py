@@ -163,8 +163,8 @@ def _alignment(contender, network, rule_state, measuring) -> dict[str, list[list
 
 
 def _credit(contender, network, rule_state, measuring) -> dict[str, Any]:
-    """Delivered share and size of the true credit of each seed, by layer and band."""
-    found: dict[str, Any] = {"delivered": {}, "size": {}}
+    """Delivered share, its direction, and size of the true credit of each seed, by layer and band."""
+    found: dict[str, Any] = {"delivered": {}, "cosine": {}, "size": {}}
     for one, state, key in _each_seed(contender, network, rule_state):
         trials_key, key = jr.split(key)
         trials = contender.task.sample(trials_key, measuring.batch)
@@ -179,8 +179,8 @@ def _credit(contender, network, rule_state, measuring) -> dict[str, Any]:
             rule_state=state,
         )
         found |= {"first": credit.first.tolist(), "last": credit.last.tolist()}
-        for what, by_layer in (("delivered", credit.delivered), ("size", credit.size)):
-            for layer, values in by_layer.items():
+        for what in ("delivered", "cosine", "size"):
+            for layer, values in getattr(credit, what).items():
                 found[what].setdefault(layer, []).append([plain(value) for value in values])
     return found
 

@@ -41,7 +41,8 @@ def panels(group: Sequence[Outcome]) -> dict[str, Panel]:
     band = f" Mean ± s.d., n = {len(group[0].losses)} seeds." if len(group[0].losses) > 1 else " One seed."
     found = {"curves": _curves(group, band)}
     for name, step, words in _credit_steps(group):
-        found[name] = _credit(group, step, words, band)
+        found[name] = _credit(group, step, words, "delivered", band)
+        found[f"{name}_cosine"] = _credit(group, step, words, "cosine", band)
     if group[0].probes:
         found["alignment"] = _alignment(group, "all", "cosine", band)
     for key in COSTS:
@@ -57,13 +58,13 @@ def layer_panels(group: Sequence[Outcome]) -> list[Panel]:
 
 
 def draw_sheet(group: Sequence[Outcome], path: Path) -> Path:
-    """Draws the main pictures on one sheet.
+    """Draws the main pictures on one sheet, not those whose name ends in `cosine` or is `macs`.
 
     Args:
         group: The rules on one task and network.
         path: Where to write it; its ending says in which format.
     """
-    chosen = {name: panel for name, panel in panels(group).items() if name != "macs"}
+    chosen = {name: panel for name, panel in panels(group).items() if not name.endswith(("cosine", "macs"))}
     columns = min(3, len(chosen))
     rows = -(-len(chosen) // columns)
     with svg_style():
@@ -140,27 +141,29 @@ def _has_credit(outcome: Outcome, step: int) -> bool:
     return credit is not None and not np.isnan(credit["delivered"]["all"]).all()
 
 
-def _credit(group: Sequence[Outcome], step: int, words: str, band: str) -> Panel:
+def _credit(group: Sequence[Outcome], step: int, words: str, what: str, band: str) -> Panel:
     by_rule = {outcome.contender.labels[2]: outcome.credit(step) for outcome in group}
-    first = next(iter(by_rule.values()))
-    assert first is not None
-    delivered = {rule: credit["delivered"]["all"] for rule, credit in by_rule.items() if credit is not None}
-    size = np.mean([credit["size"]["all"].mean(axis=0) for credit in by_rule.values() if credit is not None], axis=0)
+    known = {rule: credit for rule, credit in by_rule.items() if credit is not None}
+    values = {rule: credit[what]["all"] for rule, credit in known.items()}
+    size = np.mean([credit["size"]["all"].mean(axis=0) for credit in known.values()], axis=0)
+    first, last = (next(iter(known.values()))[end] for end in ("first", "last"))
+    quantity = "share of true credit delivered" if what == "delivered" else "cosine to the true credit"
 
     def draw(ax: Axes) -> None:
-        plot_credit_by_lag(first["first"], first["last"], delivered, size, ax=ax, styles=styles_of(group))
+        plot_credit_by_lag(first, last, values, size, ax=ax, ylabel=quantity, styles=styles_of(group))
         ax.set_title(words.partition(",")[0], fontsize=10)
 
-    shares = "; ".join(
-        f"{rule}: " + ", ".join("none" if np.isnan(x) else f"{x:.2f}" for x in np.nanmean(values, axis=0))
-        for rule, values in delivered.items()
+    numbers = "; ".join(
+        f"{rule}: " + ", ".join("none" if np.isnan(x).all() else f"{np.nanmean(x):.2f}" for x in rows.T)
+        for rule, rows in values.items()
     )
-    bands = ", ".join(f"{a} to {b}" for a, b in zip(first["first"], first["last"], strict=True))
+    bands = ", ".join(f"{a} to {b}" for a, b in zip(first, last, strict=True))
+    meaning = "1 is all of the true credit of that lag, 0 nothing of it" if what == "delivered" else "its direction"
     return Panel(
         draw,
-        f"Share of the true credit that each rule delivers, {words}, for lags of {bands} steps. {shares}.",
-        f"Credit by lag, {words}: 1 is all of the true credit of that lag, 0 nothing of it. Grey: how much there is. "
-        f"Only the last step's loss counts; of all projections but the readout's.{band}",
+        f"{quantity.capitalize()}, {words}, for lags of {bands} steps. {numbers}.",
+        f"Credit by lag, {words}: {meaning}. Grey: how much there is. Only the last step's loss counts; of all "
+        f"projections but the readout's.{band}",
     )
 
 

@@ -70,7 +70,7 @@ class Outcome:
         found = self.probes.get(step, {}).get("credit")
         if found is None:
             return None
-        by_layer = {what: {k: numbers(v) for k, v in found[what].items()} for what in ("delivered", "size")}
+        by_layer = {what: {k: numbers(v) for k, v in found[what].items()} for what in ("delivered", "cosine", "size")}
         return {"first": np.array(found["first"]), "last": np.array(found["last"]), **by_layer}
 
     def summary(self) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def _labels(tables: list[Any], axis: str, content: Mapping[str, Any], problems: 
         named = table.get("neuron", content.get("neuron", {})) if axis == "network" else table
         plain.append(table.get("label") or (named.get("name", axis) if isinstance(named, Mapping) else axis))
     labels = [
-        label if plain.count(label) == 1 or "label" in table else f"{label}({_settings(table)})"
+        label if plain.count(label) == 1 or "label" in table else f"{label}{_settings(table)}"
         for label, table in zip(plain, tables, strict=True)
     ]
     for label in dict.fromkeys(labels):
@@ -228,7 +228,8 @@ def _labels(tables: list[Any], axis: str, content: Mapping[str, Any], problems: 
 
 
 def _settings(table: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in table.items() if key != "name")
+    settings = [f"{key}={value}" for key, value in table.items() if key != "name"]
+    return f"({', '.join(settings)})" if settings else ""
 
 
 def _combinations(lengths: list[int]) -> Iterator[tuple[int, ...]]:

@@ -103,9 +103,10 @@ def run_contenders(
     """
     folder, total = Path(folder), len(contenders)
     tell = on_progress or (lambda stage: None)
-    _open(folder, name, contenders, measuring)
+    plan = _plan_for(folder, name, contenders, measuring)
     tell(Stage(1, total, "checking which parameters credit reaches", None))
     coverage = check_contenders(contenders)
+    write_json(folder / PLAN, plan)
     for number, contender in enumerate(contenders, start=1):
         label = " ".join(_varying(contender, contenders))
         tell(Stage(number, total, label, None))
@@ -129,8 +130,8 @@ def run_contenders(
     return comparison
 
 
-def _open(folder: Path, name: str, contenders: Sequence[Contender], measuring: Measuring) -> None:
-    """Makes sure that the folder is this comparison's, or an empty one; notes what is compared there."""
+def _plan_for(folder: Path, name: str, contenders: Sequence[Contender], measuring: Measuring) -> dict[str, Any]:
+    """Makes sure that the folder is this comparison's, or an empty one; gives what is compared there from now on."""
     path = folder / PLAN
     known: dict[str, Any] = {}
     if folder.exists() and not folder.is_dir():
@@ -160,7 +161,7 @@ def _open(folder: Path, name: str, contenders: Sequence[Contender], measuring: M
             f"{folder} holds another comparison: its [compare] has "
             f"{_difference(known['measuring'], wanted['measuring'])}. Name another folder"
         )
-    write_json(path, wanted)
+    return wanted
 
 
 def plan_of(folder: str | Path) -> Plan:

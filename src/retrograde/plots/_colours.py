@@ -9,7 +9,7 @@ COLOURS = {
     "bptt": "#000000",
     "truncated_bptt": "#5F5F5F",
     "rtrl": "#0072B2",
-    "snap1": "#56B4E9",
+    "snap": "#56B4E9",
     "eprop": "#D55E00",
     "rflo": "#E69F00",
     "uoro": "#CC79A7",

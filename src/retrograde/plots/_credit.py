@@ -14,6 +14,7 @@ def plot_credit_by_lag(
     size: Float[np.ndarray, " band"],
     *,
     ax: Axes,
+    ylabel: str = "share of true credit delivered",
     styles: Mapping[str, Style] | None = None,
 ) -> Axes:
     """Draws how much of the true credit each rule delivers, as a function of lag; behind it, how much there is.
@@ -21,9 +22,11 @@ def plot_credit_by_lag(
     Args:
         first: Smallest lag of each band [steps].
         last: Largest lag of each band [steps].
-        delivered: Share delivered [1], shape `seed band`, by rule; NaN where there is nothing to deliver.
+        delivered: Share delivered, or its cosine [1], shape `seed band`, by rule; NaN where there is nothing to
+            deliver.
         size: Length of the true credit, in any unit: drawn relative to the largest.
         ax: Where to draw.
+        ylabel: What is drawn.
         styles: How each rule looks; in the palette's order if `None`.
 
     Returns:
@@ -45,6 +48,6 @@ def plot_credit_by_lag(
     ax.set_xticks(place, [str(a) if a == b else f"{a}–{b}" for a, b in zip(first, last, strict=True)])
     low, high = ax.get_ylim()
     ax.set_ylim(min(max(low, -1.0), -0.05), min(high, 2.0))
-    ax.set(xlabel="lag between use and loss (steps)", ylabel="share of true credit delivered")
+    ax.set(xlabel="lag between use and loss (steps)", ylabel=ylabel)
     ax.legend(fontsize=8, framealpha=0.7, edgecolor="none")
     return ax
