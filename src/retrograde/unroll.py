@@ -207,7 +207,7 @@ def feedback_matrices(network: "Network", moments: dict[str, Moments]) -> dict[s
     return {name: f.matrix(moments[name].mean) for name, f in operators.items() if f is not None}
 
 
-def _drives(network, stage, moments, feedback, history, activity, extra, state, key, steps):
+def outer_currents(network, stage, moments, feedback, history, activity, extra, state, key, steps):
     """Currents that arrive from outside the stage, for all steps at once: mean and variance for each population."""
     means: dict[str, Any] = dict.fromkeys(stage.populations)
     variances: dict[str, Any] = dict.fromkeys(stage.populations)
@@ -249,7 +249,7 @@ def noise_stream(network: "Network", name: str) -> int:
     return 2 * sorted(network.populations).index(name)
 
 
-def _noise(network, stage, variances, given, key, step, steps, batch, dtype):
+def standard_noise(network, stage, variances, given, key, step, steps, batch, dtype):
     """Standardised noise for every population of the stage whose current fluctuates."""
     noise = {}
     for name in stage.populations:
@@ -445,8 +445,8 @@ def run_segment(
     for stage in network.stages:
         if skip in stage.populations:
             continue
-        drives = _drives(network, stage, moments, feedback, history, activity, drive, state, key, steps)
-        eps = _noise(network, stage, drives[1], noise, key, state.step, steps, batch, inputs.dtype)
+        drives = outer_currents(network, stage, moments, feedback, history, activity, drive, state, key, steps)
+        eps = standard_noise(network, stage, drives[1], noise, key, state.step, steps, batch, inputs.dtype)
         neurons = {name: network.populations[name] for name in stage.populations}
         name = stage.populations[0]
         if not stage.inner and neurons[name].stateless:
@@ -577,8 +577,8 @@ def _read_out_late(network, moments, state, inputs, noise, drive, key):
     now = eqx.tree_at(lambda s: s.step, state, state.step - 1)
     drive = {n: d[-1:] for n, d in drive.items()}
     noise = {n: e[-1:] for n, e in noise.items()}
-    means, variances = _drives(network, stage, moments, feedback, {}, activity, drive, now, key, 1)
-    eps = _noise(network, stage, variances, noise, key, now.step, 1, inputs.shape[1], inputs.dtype)
+    means, variances = outer_currents(network, stage, moments, feedback, {}, activity, drive, now, key, 1)
+    eps = standard_noise(network, stage, variances, noise, key, now.step, 1, inputs.shape[1], inputs.dtype)
     current = means[name] if variances[name] is None else means[name] + fluctuation(variances[name], eps[name])
     neuron = network.populations[name]
     after = neuron.step(state.neurons[name], split(neuron, current[0]))

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from ..network import Network
 from ..noise import normal
 from ..synapses import Moments, Tied
-from ..unroll import Stage, State, Trajectory, _drives, _noise, fluctuation, unroll
+from ..unroll import Stage, State, Trajectory, fluctuation, outer_currents, standard_noise, unroll
 from ._abstract import AbstractRule
 from ._perturbation import Objective
 
@@ -38,9 +38,9 @@ def currents(
     steps, batch, _ = inputs.shape
     key, drive, noise = (options[name] for name in ("key", "drive", "noise"))
     activity = {"input": inputs, **activity}
-    means, variances = _drives(network, whole, moments, {}, state.history, activity, drive, state, key, steps)
+    means, variances = outer_currents(network, whole, moments, {}, state.history, activity, drive, state, key, steps)
     # A function of key and time step, so these are the very numbers that the run has drawn.
-    eps = _noise(network, whole, variances, noise, key, state.step, steps, batch, inputs.dtype)
+    eps = standard_noise(network, whole, variances, noise, key, state.step, steps, batch, inputs.dtype)
     return {
         name: mean if variances[name] is None else mean + fluctuation(variances[name], eps[name])
         for name, mean in means.items()
