@@ -166,10 +166,10 @@ def arguments(docstring: str, **options: dict) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def setting() -> dict:
-    """Where and with what was measured."""
+def setting(*peers: str) -> dict:
+    """Where and with what was measured; `peers` are further packages whose versions matter."""
     versions = {}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *peers):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

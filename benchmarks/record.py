@@ -12,7 +12,7 @@ import sys
 
 from _measure import FOLDER, RESULTS, describe, table
 
-BENCHMARKS = ("ensemble_update", "rnn_bptt", "scaling", "seeds", "profile_update")
+BENCHMARKS = ("ensemble_update", "rnn_bptt", "spiking_bptt", "scaling", "seeds", "profile_update")
 BEGIN, END = "<!-- results: written by record.py -->", "<!-- end of results -->"
 
 
