@@ -171,14 +171,16 @@ class RKFRTRL(AbstractOnlineRule):
         near, far = [], []
         for kind, names in enumerate(_kinds(moments, _matrices(network, moments))):
             signs = random_signs(jr.fold_in(key, kind), none)
-            effects = {}
+            changes = {}
             for target in {network.projections[name].target for name in names}:
                 scale = at.slopes[target] if kind else jnp.ones_like(none[target])
-                effects[target] = signs[target] * scale
-            # The signs are shared by all projections, so that a weight's own term is the only one with a mean.
-            change = at.push(zero_memory(at), {**none, **effects})
+                # Population by population: the signs of another one would add variance and no mean.
+                changes[target] = at.push(zero_memory(at), {**none, target: signs[target] * scale})
             used = {
-                name: jax.tree.map(lambda g, pre=at.pre[name] ** (kind + 1): _outer(g, pre), change) for name in names
+                name: jax.tree.map(
+                    lambda g, pre=at.pre[name] ** (kind + 1): _outer(g, pre), changes[network.projections[name].target]
+                )
+                for name in names
             }
             carried = {n: jax.vmap(lambda b: at.push(b, none))(b) for n, b in memory.far[kind].items()}
             p0 = ratio(norm(carried, -2), norm(memory.near[kind]))
