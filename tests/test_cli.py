@@ -148,7 +148,7 @@ def test_sample_saves_networks_that_differ(capsys, tmp_path):
     assert again["networks"][0]["accuracy"] == out["networks"][0]["accuracy"]
 
 
-@pytest.mark.parametrize("kind", ["neurons", "synapses", "rules", "tasks", "recipes"])
+@pytest.mark.parametrize("kind", ["neurons", "synapses", "rules", "tasks", "recipes", "comparisons"])
 def test_list(kind, capsys):
     parts = as_json(capsys, "list", kind, "--json")[kind]
     table = printed(capsys, "list", kind)
@@ -158,6 +158,7 @@ def test_list(kind, capsys):
         "rules": "bptt",
         "tasks": "add",
         "recipes": "digits",
+        "comparisons": "digits-rules",
     }
     assert known[kind] in parts
     for name, line in parts.items():

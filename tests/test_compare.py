@@ -171,7 +171,7 @@ TWO = '[[rule]]\nname = "bptt"\n[[rule]]\nname = "truncated_bptt"\n'
         ('recipe = "add"\n[[rule]]\nname="bptt"\n', "mine.toml: there is nothing to compare, only 'bptt'"),
         (
             'recipe = "add"\n[[rule]]\nname="bptt"\n[[rule]]\nname="bptt"\n',
-            "two of [[rule]] are called 'bptt'; give each",
+            "mine.toml: two of [[rule]] are called 'bptt'; give each",
         ),
     ],
 )

@@ -104,7 +104,9 @@ def read_plan(source: str | Path, *, rules: str | None = None, overrides: Mappin
     measuring = _measuring(content.pop("compare", {}), written, options, problems)
     axes = {"task": _tables(content, "task"), "network": _networks(content, written, problems)}
     axes["rule"] = _tables(content, "rule") or [{"name": "bptt"}]
-    labels = {axis: _labels(tables, axis, content, problems) for axis, tables in axes.items()}
+    labels = {}
+    for axis, tables in axes.items():
+        labels[axis] = _labels(tables, axis, content, options.get((axis,), written.file), problems)
     entries = []
     for numbers in _combinations([len(tables) for tables in axes.values()]):
         chosen = dict(zip(axes, numbers, strict=True))
@@ -210,7 +212,7 @@ def _networks(content: dict[str, Any], written: Written, problems: list[str]) ->
     return tables
 
 
-def _labels(tables: list[Any], axis: str, content: Mapping[str, Any], problems: list[str]) -> list[str]:
+def _labels(tables: list[Any], axis: str, content: Mapping[str, Any], place: str, problems: list[str]) -> list[str]:
     """What each is called: its `label`, or its name, with its settings where names repeat."""
     plain = []
     for table in tables:
@@ -223,7 +225,7 @@ def _labels(tables: list[Any], axis: str, content: Mapping[str, Any], problems: 
     ]
     for label in dict.fromkeys(labels):
         if [slug(other) for other in labels].count(slug(str(label))) > 1:
-            problems.append(f"two of [[{axis}]] are called {label!r}; give each a `label` of its own")
+            problems.append(f"{place}: two of [[{axis}]] are called {label!r}; give each a `label` of its own")
     return list(map(str, labels))
 
 
