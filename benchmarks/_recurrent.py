@@ -8,6 +8,7 @@ INPUTS, OUTPUTS = 100, 10
 DECAY, DECAY_ADAPT, BETA = 0.953125, 0.99609375, 0.0703125  # few binary digits, so that rounding differs less
 LEAK = 0.125  # of rate neurons
 DAMPENING = 0.3
+KEYS = ("loss", "input", "recurrent", "output")  # of an answer: a number, and gradients
 
 
 def case(neurons: int, steps: int, batch: int, *, spiking: bool = True, inputs: int = INPUTS):
@@ -116,15 +117,7 @@ def library(kind: str, rule: str, form: str | None, neurons: int, steps: int, ba
     return work
 
 
-def distance(a: dict, b: dict) -> dict[str, float]:
-    """Relative differences of two answers, key by key."""
-    return {
-        key: float(np.linalg.norm(a[key] - b[key]) / (np.linalg.norm(b[key]) + 1e-30))
-        for key in ("loss", "input", "recurrent", "output")
-    }
-
-
-def check_agreement(timings, names, reference: str, tolerance: float) -> float:
+def check_agreement(timings, names, reference: str, tolerance: float, keys=KEYS) -> float:
     """Refuses to report times of contenders that computed different things; returns the largest difference.
 
     Args:
@@ -132,13 +125,16 @@ def check_agreement(timings, names, reference: str, tolerance: float) -> float:
         names: Prefixes of the contenders that must agree.
         reference: Prefix of the one they must agree with.
         tolerance: Largest relative difference, of norms.
+        keys: What of their answers must agree.
     """
     expected = next(timing.first for name, timing in timings.items() if name.startswith(reference))
     largest = 0.0
     for name, timing in timings.items():
         if not name.startswith(tuple(names)):
             continue
-        for key, value in distance(timing.first, expected).items():
+        for key in keys:
+            norm = np.linalg.norm(expected[key]) + 1e-30
+            value = float(np.linalg.norm(timing.first[key] - expected[key]) / norm)
             if not value < tolerance:
                 raise SystemExit(f"{name} and {reference} differ by {value:.2g} in {key}: nothing to compare")
             largest = max(largest, value)

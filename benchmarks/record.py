@@ -12,7 +12,20 @@ import sys
 
 from _measure import FOLDER, RESULTS, describe, table
 
-BENCHMARKS = ("ensemble_update", "rnn_bptt", "spiking_bptt", "scaling", "seeds", "profile_update")
+BENCHMARKS = (
+    "ensemble_update",
+    "rnn_bptt",
+    "spiking_bptt",
+    "online_rules",
+    "stream_memory",
+    "scaling",
+    "seeds",
+    "profile_update",
+)
+FIGURES = {
+    "scaling": "Time of one gradient against steps, neurons and batch",
+    "stream_memory": "Resident memory against steps of a stream",
+}
 BEGIN, END = "<!-- results: written by record.py -->", "<!-- end of results -->"
 
 
@@ -44,8 +57,8 @@ def _sections():
         result = json.loads(file.read_text())
         notes = "\n".join(f"- {note}" for note in result["notes"])
         text += f"### {name}\n\n{describe(result['setting'])}\n\n{table(result['rows'])}\n\n{notes}\n\n"
-        if name == "scaling":
-            text += "![Time of one gradient against steps, neurons and batch](results/scaling.svg)\n\n"
+        if name in FIGURES:
+            text += f"![{FIGURES[name]}](results/{name}.svg)\n\n"
     return text
 
 
