@@ -11,9 +11,9 @@ from jaxtyping import Array, Float
 from ..network import Network
 from ..stepping import from_state
 from ..synapses import Moments
-from ._influence import current_effects, zero_currents, zero_memory
+from ._influence import zero_currents, zero_memory
 from ._online import AbstractOnlineRule, Gradient, all_credit, channels, direct, learning
-from ._traces import is_filtered
+from ._traces import derivatives, is_filtered
 
 
 class Kernel(eqx.Module):
@@ -154,13 +154,12 @@ class KeRNL(AbstractOnlineRule):
         """Traces after a step."""
         places = _places(at.before.memory)
         keep = jnp.maximum(0, 1 - learnt.rate)
-        effects = current_effects(network, at)
         weights, neurons = {}, {}
         for name, pair in memory.weights.items():
             target, rows, pre = network.projections[name].target, channels(network, name), at.pre[name]
             cells = rows % network.populations[target].size
-            (effect,) = jax.tree.leaves(effects[target][0][target])
-            own = effect[rows, :, cells].T  # batch row
+            effects = derivatives(network, at, target, {}, diagonal=False).currents
+            own = jnp.concatenate(jax.tree.leaves(effects), axis=1)[:, rows]  # port by port, as the rows are
             kept = keep[places[target]][cells]
             is_matrix = moments[name].mean.ndim == 2
             new = []

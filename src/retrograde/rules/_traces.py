@@ -160,7 +160,8 @@ class _Local(eqx.Module):
     activity: list[Float[Array, "batch neuron"]]
 
 
-def _local(network: Network, at: Linearised, name: str, own: dict[str, Moments], diagonal: bool) -> _Local:
+def derivatives(network: Network, at: Linearised, name: str, own: dict[str, Moments], diagonal: bool) -> _Local:
+    """Derivatives of a population's step, with `diagonal` also through its self-connections `own`."""
     neuron, before, after = network.populations[name], at.before.neurons[name], at.after.neurons[name]
     leaves, structure = jax.tree.flatten(before)
     ports = len(neuron.ports)
@@ -207,7 +208,7 @@ def push(
     inner = {wire for stage in network.stages for wire in stage.inner}
     for target in at.before.neurons:
         loops = {w.name: moments[w.name] for w in inner if w.source == w.target == target and w.delay == 1}
-        local = _local(network, at, target, loops, diagonal)
+        local = derivatives(network, at, target, loops, diagonal)
         for name in (n for n in traces.weights if network.projections[n].target == target):
             weights[name] = tuple(
                 None if old is None else _push_weights(network, moments, at, local, name, old, kind)
