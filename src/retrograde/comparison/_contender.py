@@ -148,12 +148,18 @@ def _each_seed(contender: Contender, network: Network, rule_state: PyTree):
             yield *jax.tree.map(pick, (network, rule_state)), key
 
 
+@eqx.filter_jit
+def _sample(task, key, batch):
+    """Trials; one program is quicker to compile than its operations one by one."""
+    return task.sample(key, batch)
+
+
 def _alignment(contender, network, rule_state, measuring) -> dict[str, list[list[float | None]]]:
     """Cosine and ratio of norms of each seed, by layer."""
     found: dict[str, list] = {}
     for one, state, key in _each_seed(contender, network, rule_state):
         trials_key, key = jr.split(key)
-        trials = contender.task.sample(trials_key, measuring.batch)
+        trials = _sample(contender.task, trials_key, measuring.batch)
         alignment = analysis.gradient_alignment(
             one, trials, contender.options["rule"], loss=contender.loss, key=key, rule_state=state
         )
@@ -167,7 +173,7 @@ def _credit(contender, network, rule_state, measuring) -> dict[str, Any]:
     found: dict[str, Any] = {"delivered": {}, "cosine": {}, "size": {}}
     for one, state, key in _each_seed(contender, network, rule_state):
         trials_key, key = jr.split(key)
-        trials = contender.task.sample(trials_key, measuring.batch)
+        trials = _sample(contender.task, trials_key, measuring.batch)
         credit = analysis.credit_by_lag(
             one,
             trials,

@@ -99,7 +99,7 @@ def compile_update(
             changes, optimiser_state = optimiser.update(gradients, optimiser_state, trained)
         return eqx.apply_updates(network, changes).project(), optimiser_state, rule_state
 
-    trials = task.sample(trials_key, batch)
+    trials = eqx.filter_jit(task.sample)(trials_key, batch)
     state = (network, optimiser.init(eqx.filter(network, network.trainable())), rule.init(network))
     started = time.perf_counter()
     program: Any = eqx.filter_jit(update)
