@@ -1,6 +1,5 @@
 """A linear readout of orthogonal inputs, trained trial by trial: the task that `retrograde.theory` is about."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -73,7 +72,7 @@ def objective(inputs, targets, regulariser=None):
 
 
 def learn(task, rule, rate, *, inputs, trials, runs, key, every=1):
-    """Trains by plain steps.
+    """Trains by plain steps, from weights of 0.
 
     Returns:
         Mean error over all trials that could come, before training and after every `every` trials, `"run point"`;
@@ -82,22 +81,33 @@ def learn(task, rule, rate, *, inputs, trials, runs, key, every=1):
     target = wanted(task, inputs)
     used = jnp.arange(inputs) < task.task_inputs
 
-    def error(w):
-        return 0.5 * task.share * task.power * jnp.sum(jnp.where(used[None], w - target, 0.0) ** 2) + task.unrealisable
-
-    def one(w, key):
-        trial_key, rule_key = jr.split(key)
-        here = eqx.tree_at(weight, network(task, inputs), w)
-        _, gradient, _ = rule.value_and_grad(objective(*trial(task, inputs, trial_key)), here, key=rule_key)
-        return w - rate * weight(gradient), None
-
-    def some(w, keys):
-        w, _ = jax.lax.scan(one, w, keys)
-        return w, error(w)
+    def error(network):
+        missed = jnp.where(used[None], weight(network) - target, 0.0)
+        return 0.5 * task.share * task.power * jnp.sum(missed**2) + task.unrealisable
 
     def run(key):
-        start = jnp.zeros((task.outputs, inputs))
-        w, errors = jax.lax.scan(some, start, jr.split(key, (trials // every, every)))
-        return jnp.concatenate([error(start)[None], errors]), w
+        draw = lambda key: objective(*trial(task, inputs, key))  # noqa: E731
+        errors, trained = descend(network(task, inputs), draw, rule, rate, error, trials=trials, every=every, key=key)
+        return errors, weight(trained)
 
     return jax.jit(jax.vmap(run))(jr.split(key, runs))
+
+
+def descend(network, draw, rule, rate, error, *, trials, every, key):
+    """Trains a network by plain steps on the objectives of trials that `draw` gives for keys.
+
+    Returns:
+        `error` of the network before training and after every `every` trials; the network.
+    """
+
+    def one(network, key):
+        trial_key, rule_key = jr.split(key)
+        _, gradient, _ = rule.value_and_grad(draw(trial_key), network, key=rule_key)
+        return jax.tree.map(lambda w, g: w - rate * g, network, gradient), None
+
+    def some(network, keys):
+        network, _ = jax.lax.scan(one, network, keys)
+        return network, error(network)
+
+    last, errors = jax.lax.scan(some, network, jr.split(key, (trials // every, every)))
+    return jnp.concatenate([error(network)[None], errors]), last

@@ -97,11 +97,11 @@ def deviation(draws, expected):
     "rule",
     [
         WeightPerturbation(1e-4),
-        WeightPerturbation(1.0),
-        WeightPerturbation(1.0, distribution="sign"),
+        WeightPerturbation(0.7),
+        WeightPerturbation(0.7, distribution="sign"),
         NodePerturbation(1e-4),
-        NodePerturbation(1.0),
-        NodePerturbation(1.0, central=True),
+        NodePerturbation(0.7),
+        NodePerturbation(0.7, central=True),
     ],
     ids=["weight_small", "weight", "sign", "node_small", "node", "node_central"],
 )
@@ -120,7 +120,7 @@ def test_the_mean_of_the_hybrid_is_the_gradient_weighed_by_the_inputs_correlatio
     objective = linear_task.objective(inputs @ strengths, targets)
     exact = linear_task.weight(gradient(BPTT(), objective, network))
     correlations = jnp.einsum("tbi,tbj->ij", inputs @ strengths, inputs @ strengths)
-    for sigma in (1e-4, 1.0):
+    for sigma in (1e-4, 0.7):
         draws = sample(HybridPerturbation(sigma), objective, network, 100_000)
         assert deviation(draws, exact @ correlations).max() < 3.5
         assert deviation(draws, exact * TASK.steps * TASK.power).max() > 20
@@ -171,7 +171,7 @@ def test_correlated_noise_shares_credit_over_time():
     time = np.arange(TASK.steps)
     covariance = rho ** np.abs(time[:, None] - time[None])
     expected = (1 - rho) / (1 + rho) * jnp.einsum("tbi,ts,sbj->ij", credit, covariance, inputs)
-    for sigma in (1e-4, 1.0):
+    for sigma in (1e-4, 0.7):
         draws = sample(NodePerturbation(sigma, correlation=3.0), objective, network, 50_000)
         assert deviation(draws, expected).max() < 3.5
         assert deviation(draws, jnp.einsum("tbi,tbj->ij", credit, inputs)).max() > 20
@@ -277,20 +277,21 @@ def test_differences_converge_with_the_step(steps, central, ratio, tolerance):
 
 
 def test_differences_divide_by_the_step_that_rounding_has_left():
-    """At a weight of 100, 1e-3 becomes 1.0009765625e-3 in float32."""
-    weights = jnp.full((1, 3), 100.0, jnp.float32)
+    """At a weight of 100, 1e-3 becomes 0.99945e-3 in float32."""
+    hundred = rg.synapses.Dense(jnp.full((1, 1), 100.0, jnp.float32))
     network = rg.Network(
         {"readout": rg.neurons.Linear(1)},
-        [rg.Projection("input", "readout", rg.synapses.Dense(weights))],
-        inputs=3,
+        [rg.Projection("input", "readout", hundred), rg.Projection("bias", "readout", hundred, frozen=True)],
+        inputs=1,
         readout="readout",
     )
 
-    def objective(network, rule, key):
-        return jnp.sum(linear_task.weight(network) - 100.0), None
+    def objective(network, rule, key):  # subtracts no constant, with which XLA could undo the rounding
+        return (linear_task.weight(network) - network.projections["bias->readout"].synapse.weight)[0, 0], None
 
     rule = WeightPerturbation(1e-3, distribution="one_at_a_time")
-    assert jnp.array_equal(linear_task.weight(gradient(rule, objective, network)), jnp.ones((1, 3), jnp.float32))
+    _, estimate, _ = eqx.filter_jit(rule.value_and_grad)(objective, network, key=jr.key(0))
+    assert linear_task.weight(estimate) == 1.0
 
 
 @pytest.mark.parametrize("correlation", [0.0, 2.0])
@@ -340,9 +341,9 @@ def test_node_perturbation_takes_the_activity_of_the_perturbed_run():
 def test_both_signs_cancel_what_is_even(make):
     """On a linear network and a quadratic error, pairs of any size are the limit of small ones."""
     network, objective = linear()
-    big, small = (gradient(make(sigma, central=True), objective, network) for sigma in (1.0, 1e-4))
+    big, small = (gradient(make(sigma, central=True), objective, network) for sigma in (0.7, 1e-4))
     assert zoo.difference(big, small) < 1e-7
-    assert zoo.difference(gradient(make(1.0), objective, network), small) > 1e-2
+    assert zoo.difference(gradient(make(0.7), objective, network), small) > 1e-2
 
 
 @pytest.mark.parametrize("make", [NodePerturbation, HybridPerturbation])

@@ -1,5 +1,9 @@
 """Closed forms of learning by perturbation, against published numbers and against the rules at work. In float64."""
 
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 import jax.random as jr
 import linear_task
 import numpy as np
@@ -252,3 +256,65 @@ def test_gathering_subtasks_in_a_trial_helps_weight_perturbation_only():
             assert needed[rule, trial_inputs] == pytest.approx(expected, rel=0.1)
     assert needed[WEIGHT, 5] > 8 * needed[WEIGHT, 50]
     assert needed[NODE, 5] < 1.2 * needed[NODE, 50]
+
+
+def reservoir(seed):
+    """500 rates driven by five waves, and a closed curve for two readouts to draw: `"time 1 rate"`, `"time 1 axis"`."""
+    random = np.random.default_rng(seed)
+    size = steps = 500
+    keep = np.exp(-1 / 10)
+    phase = 2 * np.pi * np.arange(steps) / steps
+    waves = [np.ones(steps), *(2**0.5 * f(k * phase) for k in (1, 2) for f in (np.sin, np.cos))]
+    inward, recurrent = random.normal(0, 5**-0.5, (size, 5)), random.normal(size=(size, size))
+    recurrent /= np.linalg.eigvals(recurrent).real.max()
+    drive = inward @ np.stack(waves)
+    x, rates = np.zeros(size), []
+    for time in range(-99, steps):  # what comes before the first step is the end of the wave
+        x = keep * x + (1 - keep) * (drive[:, time] + recurrent @ np.tanh(x))
+        rates.append(np.tanh(x))
+    t = 2 * np.pi * np.arange(steps) / (steps - 1)
+    wings = (
+        9 - np.sin(t) + 2 * np.sin(3 * t) + 2 * np.sin(5 * t) - np.sin(7 * t) + 3 * np.cos(2 * t) - 2 * np.cos(4 * t)
+    )
+    curve = 0.1 * wings[:, None] * np.stack([np.cos(t), np.sin(t)], axis=1)
+    return jnp.asarray(np.stack(rates[99:]))[:, None], jnp.asarray(curve)[:, None]
+
+
+@pytest.mark.slow
+def test_a_reservoir_draws_a_butterfly():
+    """Inputs of unequal strength, five of them strong: the setting of the paper's second program."""
+    inputs, targets = reservoir(0)
+    steps, outputs, sigma = inputs.shape[0], 2, 5e-3
+    strengths = np.linalg.eigvalsh(np.asarray(inputs[:, 0].T @ inputs[:, 0]) / steps)
+    directions = strengths.sum() ** 2 / (strengths**2).sum()
+    power = strengths.sum() / directions
+    print(f"strongest {strengths[:-7:-1].round(1)}, effective number {directions:.2f}, sum {strengths.sum():.0f}")
+    start = linear_task.network(LinearTask(outputs, steps, 1), inputs.shape[2])
+    rate = 1 / ((outputs * directions + 2) * power)
+    rules = {
+        WEIGHT: (WeightPerturbation(sigma / strengths.sum() ** 0.5), rate),
+        NODE: (NodePerturbation(sigma), rate),
+        HYBRID: (HybridPerturbation(sigma / strengths.sum() ** 0.5), rate / (power * steps)),
+    }
+
+    def error(network):
+        return 0.5 * jnp.mean(jnp.sum((network(inputs).outputs - targets) ** 2, axis=2))
+
+    def draw(key):
+        return linear_task.objective(inputs, targets)
+
+    last = {}
+    for name, (rule, rate) in rules.items():
+        run = partial(linear_task.descend, start, draw, rule, rate, error, trials=30_000, every=1000)
+        errors = np.asarray(jax.jit(lambda key, run=run: run(key=key)[0])(jr.key(1)))
+        last[name] = errors[-10:].mean()
+        print(
+            f"{name}: {errors[0]:.4f}, after 1000 trials {errors[1]:.2e}, 10 000 {errors[10]:.2e}, end {last[name]:.2e}"
+        )
+    assert errors[0] == pytest.approx(0.4626, abs=1e-3)
+    shown, nodes = outputs * directions, outputs * steps  # as if that many inputs were equally strong
+    predicted = sigma**2 / 8 * shown / (shown + 2) * (nodes + 2) * (nodes + 4) / steps
+    print(f"predicted for nodes {predicted:.2e}")
+    assert last[NODE] == pytest.approx(predicted, rel=0.15)
+    assert last[WEIGHT] < 1e-3
+    assert last[HYBRID] > 5e-3

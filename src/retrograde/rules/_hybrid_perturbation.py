@@ -20,8 +20,6 @@ from ._perturbation import (
     check_number,
     check_sigma,
     draw,
-    free,
-    only,
     perturbation_key,
     scale,
 )
@@ -70,7 +68,7 @@ class HybridPerturbation(AbstractPerturbation):
         params, rest = eqx.partition(network, network.trainable())
         refuse_neuron_parameters(self, network)
         value, direct = value_and_direct_gradient(objective, params, rest, key)
-        mask, here = free(params, rest), network.moments()
+        here = network.moments()
 
         def one_sided(xi, sigma):
             shift = add(eqx.combine(add(params, xi, sigma), rest).moments(), here, -1.0)
@@ -78,7 +76,7 @@ class HybridPerturbation(AbstractPerturbation):
             return scale((loss - value[0]) / self.sigma**2, eligibility)
 
         def estimate(key_xi):
-            xi = only(mask, draw(key_xi, params))
+            xi = draw(key_xi, params)
             if not self.central:
                 return one_sided(xi, self.sigma)
             return scale(0.5, add(one_sided(xi, self.sigma), one_sided(xi, -self.sigma)))
