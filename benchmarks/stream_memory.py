@@ -98,7 +98,8 @@ def draw(curves: dict[str, dict], chunk: int, file: Path):
     for name, curve in curves.items():
         steps = chunk * np.arange(1, len(curve["held"]) + 1)
         ax.plot(steps, curve["held"], color=COLOURS[name], label=f"{name}, {RULES[name]}")
-    ax.set(xlabel="steps", ylabel="resident memory (MiB)", xlim=(0, None), ylim=(0, None))
+    top = 1.15 * max(max(curve["held"]) for curve in curves.values())
+    ax.set(xlabel="steps", ylabel="resident memory (MiB)", xlim=(0, None), ylim=(0, top))
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     ax.legend(fontsize="small", frameon=False, loc="lower right")
     file.parent.mkdir(parents=True, exist_ok=True)
