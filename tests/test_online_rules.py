@@ -94,7 +94,10 @@ def test_eprop_is_bptt_with_the_recurrent_activity_detached(neuron):
         assert zoo.difference(gradient(network, inputs, targets, EProp(form)), expected) < 1e-12
 
 
-@pytest.mark.parametrize("graph_neuron_synapse", [("single", "gru", "spike_and_slab"), *SOME], ids="-".join)
+SELF_CONNECTED = [("single", "gru", "spike_and_slab"), ("single", "leaky_current", "spike_and_slab"), *SOME]
+
+
+@pytest.mark.parametrize("graph_neuron_synapse", SELF_CONNECTED, ids="-".join)
 def test_snap1_forward_is_bptt_with_only_the_self_connections_open(graph_neuron_synapse):
     network = case(*graph_neuron_synapse)
     check(network, SnAp(1, form="forward"), SnAp(1), differs_from=BPTT())
@@ -102,6 +105,33 @@ def test_snap1_forward_is_bptt_with_only_the_self_connections_open(graph_neuron_
     snap, eprop = (gradient(network, inputs, targets, rule) for rule in (SnAp(1), EProp()))
     has_self_connections = "masked" not in graph_neuron_synapse
     assert (zoo.difference(snap, eprop) > 1e-4) == has_self_connections
+
+
+@pytest.mark.parametrize("neuron", ["leaky_current", "lstm"])
+def test_snap1_filters_its_traces_in_place_of_a_leaky_readout(neuron):
+    network = case("single", neuron, "dense", rg.neurons.LeakyReadout(zoo.OUTPUTS, tau=5.0, normalised=True))
+    assert why_not_local(network, diagonal=True) is None
+    check(network, SnAp(1, form="forward"), SnAp(1), differs_from=EProp())
+
+
+@pytest.mark.parametrize(
+    ("population", "synapse", "options", "is_local"),
+    [
+        ("hidden", rg.synapses.Diagonal(jnp.linspace(0.2, 0.9, zoo.SIZE)), {}, True),
+        ("hidden", rg.synapses.Dense(jnp.eye(2)), {"source_slice": (0, 2), "target_slice": (0, 2)}, True),
+        ("hidden", rg.synapses.Diagonal(jnp.linspace(0.2, 0.9, zoo.SIZE)), {"delay": 2}, False),
+        ("readout", rg.synapses.Dense(0.5 * jnp.eye(zoo.OUTPUTS)), {}, False),
+    ],
+    ids=["one_to_one", "slices", "delay", "readout"],
+)
+def test_snap1_forward_follows_self_connections_of_any_kind(population, synapse, options, is_local):
+    network = case("single", "vanilla", "dense")
+    own = rg.Projection(population, population, synapse, name="own", **{"delay": 1, **options})
+    network = rg.Network(
+        network.populations, [*network.projections.values(), own], inputs=zoo.INPUTS, readout="readout"
+    )
+    assert (why_not_local(network, diagonal=True) is None) == is_local
+    check(network, SnAp(1, form="forward"), SnAp(1), differs_from=EProp())
 
 
 def test_snap_n_grows_into_rtrl():

@@ -4,10 +4,11 @@ import equinox as eqx
 
 from ..network import Network
 from ..unroll import Credit, Trajectory, unroll
-from ._influence import AbstractInfluenceRule, check_size, masked, push, reachable
+from . import _influence, _traces
+from ._online import AbstractOnlineRule
 
 
-class SnAp(AbstractInfluenceRule):
+class SnAp(AbstractOnlineRule):
     r"""Sparse n-step approximation (SnAp-n): RTRL with only the influences that arise within n steps.
 
     The influence of a neuron's weights on another neuron is kept if the other can be reached by fewer than `n`
@@ -16,12 +17,13 @@ class SnAp(AbstractInfluenceRule):
     dense recurrent weights `n=2` is RTRL.
 
     `n=1` is also a transposition (BPTT with only the self-connections open), and `form="backward"` runs it so, in the
-    time of BPTT.
+    time of BPTT. Its forward form carries traces as e-prop does, where those of single neurons hold all the credit.
 
     Attributes:
         n: Steps within which an influence must arise [1].
         form: `"backward"` (only `n=1`) or `"forward"`; by default backward where that exists.
-        limit_gib: Largest influence that is accepted by the forward form [GiB]. It is stored whole, with zeros.
+        limit_gib: Largest influence that is accepted by the forward form [GiB], where traces would not do. It is
+            stored whole, with zeros.
 
     Raises:
         ValueError: If `n` is not positive, `form` does not exist for it, or the influence is too large.
@@ -50,12 +52,31 @@ class SnAp(AbstractInfluenceRule):
 
     def check(self, network: Network, batch: int, itemsize: int) -> None:
         """Refuses an influence that does not fit into memory."""
-        check_size(self, network, batch, itemsize, self.limit_gib)
+        if not self._is_local(network):
+            _influence.check_size(self, network, batch, itemsize, self.limit_gib)
+
+    def _is_local(self, network: Network) -> bool:
+        return self.n == 1 and _traces.why_not_local(network, diagonal=True) is None
+
+    def begin(self, network, moments, now):
+        """No influence."""
+        if self._is_local(network):
+            return _traces.begin(network, moments, now, diagonal=True)
+        return _influence.begin(network, moments, now)
 
     def push(self, network, moments, at, memory, learnt, key):
         """Carries the influence on by one step, and drops what is not kept."""
-        after = push(network, moments, at, memory)
-        return (after if self.n == 1 else masked(network, after, reachable(network, self.n - 1))), learnt
+        if self._is_local(network):
+            return _traces.push(network, moments, at, memory, diagonal=True), learnt
+        after = _influence.push(network, moments, at, memory)
+        if self.n > 1:
+            after = _influence.masked(network, after, _influence.reachable(network, self.n - 1))
+        return after, learnt
+
+    def contract(self, network, moments, at, memory, credit, learnt):
+        """Credit through what is kept."""
+        engine = _traces if self._is_local(network) else _influence
+        return engine.contract(network, moments, at, memory, credit), memory, learnt
 
     def unroll(self, network: Network, *args, **options) -> Trajectory:
         """Runs the network; credit follows the kept influences."""

@@ -1,7 +1,8 @@
 """Eligibility traces: the influence of a neuron's weights on its own state, carried forward.
 
-They are all that e-prop needs where a population's activity reaches the outputs at once, or through one leaky readout
-that filters all activity alike; then the traces are filtered in its place.
+They are all that e-prop, or SnAp-1 (`diagonal`: a neuron's self-connection belongs to its own state), needs where a
+population's activity reaches the outputs at once, or through one leaky readout that filters all activity alike; then
+the traces are filtered in its place.
 """
 
 from typing import Any
@@ -42,14 +43,15 @@ def why_not_local(network: Network, diagonal: bool = False) -> str | None:
     readout = network.readout
     for stage in network.stages:
         for wire in stage.outer + stage.inner:
-            if wire.source not in network.populations or (wire in stage.inner and wire.delay and not diagonal):
+            is_loop = wire in stage.inner and wire.delay
+            if wire.source not in network.populations or (is_loop and not (diagonal and wire.source == wire.target)):
                 continue
-            if wire in stage.inner and wire.delay and (wire.source != wire.target or wire.delay == 1):
-                continue
-            if wire in stage.inner and wire.delay:
-                return f"{wire.name!r} is a self-connection of more than one step"
             if wire.source == readout:
                 return f"the readout is read by {wire.target!r}"
+            if is_loop and wire.delay == 1:
+                continue
+            if is_loop:
+                return f"{wire.name!r} is a self-connection of more than one step"
             if wire.target != readout:
                 return f"{wire.name!r} feeds a population that is not the readout"
             if wire.delay:
@@ -110,7 +112,7 @@ def is_filtered(network: Network) -> bool:
     return not network.populations[network.readout].stateless and bool(_fed(network))
 
 
-def begin(network: Network, moments: dict[str, Moments], now: Now) -> Traces:
+def begin(network: Network, moments: dict[str, Moments], now: Now, diagonal: bool = False) -> Traces:
     """No traces."""
     weights: dict[str, Any] = {}
     neurons: dict[str, Any] = {}
@@ -127,7 +129,7 @@ def begin(network: Network, moments: dict[str, Moments], now: Now) -> Traces:
         def zeros(shape, state=state, dtype=dtype):
             return jax.tree.map(lambda _: jnp.zeros((batch, *shape), dtype), state)
 
-        factorised = low_pass(network.populations[target]) is not None and len(shape) == 2
+        factorised = low_pass(network.populations[target]) is not None and len(shape) == 2 and not diagonal
         weights[name] = (
             zeros(shape[1:] if factorised else shape),
             None if moments[name].variance is None else zeros(shape),
@@ -183,13 +185,28 @@ def derivatives(network: Network, at: Linearised, name: str, own: dict[str, Mome
         _, seen = jax.linearize(neuron.activity, before)
         for wire_name, weights in own.items():
             rows = channels(network, wire_name)
-            weight = jnp.diagonal(weights.mean.reshape(-1, neuron.size, neuron.size), axis1=1, axis2=2)
-            used = {int(rows[i * neuron.size]) // neuron.size: weight[i] for i in range(weight.shape[0])}
+            count = rows.size // neuron.size
+            by_self = _diagonals(weights.mean, count)[None]
+            if weights.variance is not None:
+                pre = jnp.tile(at.pre[wire_name], (1, count))
+                by_self = by_self + _diagonals(weights.variance, count)[None] * 2 * pre * at.slopes[name][:, rows]
             for i in range(len(leaves)):
-                for p, self_weight in used.items():
-                    gain = seen(moved(i)) * self_weight[None]
+                gains = jnp.split(by_self * jnp.tile(seen(moved(i)), (1, count)), count, axis=1)
+                for gain, p in zip(gains, rows[:: neuron.size] // neuron.size, strict=True):
                     states[i] = jax.tree.map(lambda s, c, gain=gain: s + c * gain, states[i], currents[p])
     return _Local(states, currents, [see(moved(i, jax.tree.leaves(after))) for i in range(len(leaves))])
+
+
+def _is_self(wire: Wire) -> bool:
+    """Whether a projection of a population onto itself carries credit from each neuron to itself."""
+    return wire.delay == 1 and wire.source_slice is None and wire.target_slice is None
+
+
+def _diagonals(matrix: Array, ports: int) -> Float[Array, " row"]:
+    """Weights of the self-connections, port by port."""
+    if matrix.ndim == 1:
+        return matrix
+    return jnp.concatenate([jnp.diagonal(block) for block in jnp.split(matrix, ports)])
 
 
 def push(
@@ -207,7 +224,7 @@ def push(
 
     inner = {wire for stage in network.stages for wire in stage.inner}
     for target in at.before.neurons:
-        loops = {w.name: moments[w.name] for w in inner if w.source == w.target == target and w.delay == 1}
+        loops = {w.name: moments[w.name] for w in inner if w.source == w.target == target and _is_self(w)}
         local = derivatives(network, at, target, loops, diagonal)
         for name in (n for n in traces.weights if network.projections[n].target == target):
             weights[name] = tuple(
@@ -245,7 +262,7 @@ def _push_weights(network: Network, moments, at: Linearised, local: _Local, name
     old, structure = jax.tree.flatten(trace)
     pre = at.pre[name] ** (kind + 1)
     constant = low_pass(network.populations[target])
-    if kind == 0 and rows.is_matrix and constant is not None:
+    if constant is not None and rows.is_matrix and old[0].ndim == 2:  # the same for all neurons
         return jax.tree.unflatten(structure, [constant[0] * old[0] + constant[1] * pre])
     new = []
     for k in range(len(old)):
