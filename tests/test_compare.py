@@ -158,6 +158,10 @@ TWO = '[[rule]]\nname = "bptt"\n[[rule]]\nname = "truncated_bptt"\n'
     [
         (f'recipe = "add"\n{TWO}windw = 3\n', "mine.toml:6: unknown key 'windw' in [rule]; did you mean 'window'?"),
         (f'recipe = "add"\n{TWO}window = 0\n', "mine.toml:6: [rule]: `TruncatedBPTT(window=...)`"),
+        (
+            'recipe = "add"\n' + "".join(f'[[rule]]\nname = "truncated_bptt"\nwindow = {n}\n' for n in (0, 3)),
+            "mine.toml:4: [rule]: `TruncatedBPTT(window=...)`",
+        ),
         (f'recipe = "add"\n{TWO}[training]\nstepz = 3\n', "mine.toml:7: unknown key 'stepz' in [training]"),
         (
             f'recipe = "add"\n{TWO}[[network]]\n[[network]]\n[network.neuron]\nsise = 2\n',
@@ -415,7 +419,9 @@ def test_rules_keep_their_looks():
     styles = plots.rule_styles(names)
     assert plots.rule_styles(names[1:])[:3] == styles[1:4]
     assert [style.colour for style in styles[:2]] == [plots.COLOURS["rflo"], plots.COLOURS["bptt"]]
-    assert styles[3].colour == plots.COLOURS["eprop"]
+    assert styles[3].colour == plots.COLOURS["e_prop"] and styles[3] == plots.rule_styles(["eprop"])[0]
+    looks = [(style.colour, style.dashes) for style in plots.rule_styles(list(plots.COLOURS))]
+    assert len(set(looks)) == len(looks)
     assert styles[4].colour == styles[0].colour and styles[4].dashes != styles[0].dashes
 
 

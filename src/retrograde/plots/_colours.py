@@ -5,16 +5,26 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-COLOURS = {
-    "bptt": "#000000",
-    "truncated_bptt": "#5F5F5F",
-    "rtrl": "#0072B2",
-    "snap": "#56B4E9",
-    "eprop": "#D55E00",
-    "rflo": "#E69F00",
-    "uoro": "#CC79A7",
-    "kf_rtrl": "#009E73",
+# Name of a rule in recipes → colour and line style, the same in every drawing: solid for the main line of each family,
+# other strokes for its relatives.
+LOOKS = {
+    "bptt": ("#000000", "-"),
+    "truncated_bptt": ("#5F5F5F", "-"),
+    "dni": ("#5F5F5F", ":"),
+    "rtrl": ("#0072B2", "-"),
+    "snap": ("#56B4E9", "-"),
+    "e_prop": ("#D55E00", "-"),
+    "kernl": ("#D55E00", "-."),
+    "rflo": ("#E69F00", "-"),
+    "uoro": ("#CC79A7", "-"),
+    "kf_rtrl": ("#009E73", "-"),
+    "r_kf_rtrl": ("#009E73", "-."),
+    "weight_perturbation": ("#0072B2", ":"),
+    "node_perturbation": ("#009E73", ":"),
+    "hybrid_perturbation": ("#56B4E9", ":"),
+    "forward_gradient": ("#CC79A7", ":"),
 }
+COLOURS = {rule: ink for rule, (ink, _) in LOOKS.items()}
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", ":", "-.")
@@ -42,8 +52,8 @@ def colour(number: int) -> str:
 def rule_styles(rules: Sequence[str]) -> list[Style]:
     """Gives each rule the look that it has in every drawing.
 
-    A rule without a colour of its own gets one that follows from its name. Of one rule with several settings the first
-    is solid, the others are dashed.
+    A rule without a look of its own gets a dash-dotted line whose colour follows from its name. Of one rule with
+    several settings the first is drawn so, the others with other strokes.
 
     Args:
         rules: Names of rules as recipes write them; those of one rule with other settings repeat.
@@ -55,15 +65,15 @@ def rule_styles(rules: Sequence[str]) -> list[Style]:
         >>> [style.dashes for style in rule_styles(["bptt", "truncated_bptt", "truncated_bptt"])]
         ['-', '-', '--']
     """
-    known = {_squeeze(name): ink for name, ink in COLOURS.items()}
+    known = {_squeeze(name): look for name, look in LOOKS.items()}
     styles = []
     for number, rule in enumerate(rules):
         name, earlier = _squeeze(rule), [_squeeze(r) for r in rules[:number]].count(_squeeze(rule))
         code = zlib.crc32(name.encode())
-        # of two rules that share a colour, the one that only follows from a name is dash-dotted
-        dashes = DASHES[earlier % len(DASHES)] if name in known else DASHES[::-1][earlier % len(DASHES)]
+        ink, dashes = known.get(name, (PALETTE[code % len(PALETTE)], "-."))
+        strokes = [dashes, *(other for other in DASHES if other != dashes)]
         marker = MARKERS[(code + earlier) % len(MARKERS)]
-        styles.append(Style(known.get(name, PALETTE[code % len(PALETTE)]), dashes, marker))
+        styles.append(Style(ink, strokes[earlier % len(strokes)], marker))
     return styles
 
 
