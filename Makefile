@@ -29,7 +29,7 @@ digits: $(ANY)
 	$(VENV)/bin/retrograde train
 
 test: $(TEST)
-	$(RUN) pytest -n 2
+	$(RUN) pytest -n 2 $(ONLY)
 
 slow: $(TEST)
 	$(RUN) pytest -n 2 -m slow

@@ -130,7 +130,7 @@ def everything(key, delay=2):
                 Dense(
                     draw(3, (3, 4)),
                 ),
-                feedback=draw(4, (3, 4)),
+                feedback=rg.feedback.Random(draw(4, (3, 4))),
             ),
             rg.Projection("b", "a", Tied("a->b", 4, 3, transposed=True), delay=delay + 1, name="tie"),
             rg.Projection("b", "a", Masked(Dense(draw(5, (4, 3))), mask, 0.25), delay=1, name="masked"),
@@ -401,11 +401,13 @@ REFUSALS = {
         r"tied to weights of 1 rows and 3 columns, but declares 3 and 3",
     ),
     "feedback_shape": (
-        lambda: small(out=link("hidden", "readout", (1, 3), feedback=jnp.ones((3, 1)))),
+        lambda: small(out=link("hidden", "readout", (1, 3), feedback=rg.feedback.Random(jnp.ones((3, 1))))),
         r"`feedback` must have the shape of the weights, \(1, 3\), got \(3, 1\)",
     ),
     "feedback_one_to_one": (
-        lambda: small(back=rg.Projection("hidden", "hidden", Identity(3), delay=1, feedback=jnp.ones((3, 3)))),
+        lambda: small(
+            back=rg.Projection("hidden", "hidden", Identity(3), delay=1, feedback=rg.feedback.Random(jnp.ones((3, 3))))
+        ),
         r"'hidden->hidden' is one-to-one",
     ),
     "reserved_input": (
@@ -513,7 +515,12 @@ def test_trainable_leaves_and_their_labels():
                 "a", "a", Masked(Masked(Dense(jnp.ones((2, 2))), np.eye(2, dtype=bool)), np.eye(2) == 0), delay=2
             ),
             rg.Projection("bias", "a", Dense(jnp.ones((2, 1))), frozen=True, name="offset"),
-            rg.Projection("a", "out", rg.synapses.Dale(jnp.ones((1, 2)), [1, -1]), feedback=jnp.ones((1, 2))),
+            rg.Projection(
+                "a",
+                "out",
+                rg.synapses.Dale(jnp.ones((1, 2)), [1, -1]),
+                feedback=rg.feedback.Random(jnp.ones((1, 2))),
+            ),
         ],
         inputs=3,
         readout="out",

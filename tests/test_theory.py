@@ -133,6 +133,10 @@ def test_a_lower_rate_ends_lower():
         ({"outputs": 1, "steps": 10, "task_inputs": 11}, "no more inputs than steps"),
         ({"outputs": 1, "steps": 10, "task_inputs": 5, "trial_inputs": 6}, "trial_inputs ≤ task_inputs"),
         ({"outputs": 1, "steps": 10, "task_inputs": 5, "power": -1.0}, "`LinearTask.power=.* must be positive"),
+        (
+            {"outputs": 1, "steps": 10, "task_inputs": 5, "trial_inputs": 0},
+            "`LinearTask.trial_inputs=.* must be positive",
+        ),
         ({"outputs": 1, "steps": 10, "task_inputs": 5, "unrealisable": -1.0}, "cannot be negative"),
     ],
 )

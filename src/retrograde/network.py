@@ -399,7 +399,12 @@ class Network(eqx.Module):
 
     def labels(self) -> "Network":
         """Names of all leaves for parameter groups: a network of strings like `"hidden->hidden.pi"`."""
-        return jax.tree_util.tree_map_with_path(lambda path, _: f"{path[1].key}.{_leaf_name(path)}", self)
+
+        def label(path):
+            is_feedback = any(getattr(entry, "name", None) == "feedback" for entry in path)
+            return f"{path[1].key}.{'feedback' if is_feedback else _leaf_name(path)}"
+
+        return jax.tree_util.tree_map_with_path(lambda path, _: label(path), self)
 
     def _check_call(self, inputs, record, readout_steps) -> None:
         if jnp.ndim(inputs) != 3 or inputs.shape[2] != self.inputs or 0 in inputs.shape:
