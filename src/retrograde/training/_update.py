@@ -134,7 +134,8 @@ def _update(state: TrainingState, problem: Problem):
     # the parameters as the optimiser left them: clipping to a range would hide that one is infinite
     bad = [_not_finite(g) | _not_finite(p) for g, p in zip(*map(jax.tree.leaves, (gradients, raw)), strict=True)]
     flags = jnp.stack([_not_finite(loss + extra), *bad])
-    return TrainingState(*learnt, order, state.step + 1), metrics, flags
+    params, optimiser_state, rule_state = learnt
+    return TrainingState(params, optimiser_state, rule_state, order, state.step + 1), metrics, flags
 
 
 def _learn_from_trial(state: TrainingState, problem: Problem, trials, key: Key[Array, ""]):
