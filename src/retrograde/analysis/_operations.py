@@ -92,8 +92,10 @@ def _count_equation(equation: Any, wanted: list[bool]) -> tuple[Operations, list
 
 
 def _count_scan(equation: Any, wanted: list[bool]) -> tuple[Operations, list[bool]]:
-    body, carried = equation.params["jaxpr"].jaxpr, equation.params["num_carry"]
-    constants = equation.params["num_consts"]
+    body = equation.params["jaxpr"].jaxpr
+    # A carry has the same shape inside and outside; what is scanned or stacked has one axis more outside.
+    carried = sum(map(_same_rank, equation.outvars, body.outvars))
+    constants = sum(map(_same_rank, equation.invars, body.invars)) - carried
     while True:  # what one round needs of the carry, the round before must make
         operations, used = _count(body, wanted)
         before = used[constants : constants + carried]
@@ -113,6 +115,10 @@ def _programs(parameters: dict[str, Any]) -> Iterator[Any]:
                 yield part.jaxpr
             elif hasattr(part, "eqns"):
                 yield part
+
+
+def _same_rank(outside: Any, inside: Any) -> bool:
+    return bool(outside.aval.ndim == inside.aval.ndim)
 
 
 def _is_variable(var: Any) -> bool:
