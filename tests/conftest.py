@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Read when JAX and Matplotlib start; the processes that tests start inherit them.
@@ -31,6 +32,13 @@ jaxtyping.install_import_hook("retrograde", "beartype.beartype")
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=20, print_blob=True)
 hypothesis.settings.register_profile("ci", hypothesis.settings.get_profile("quick"), derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "quick")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs() -> Iterator[None]:
+    """Each takes some of the memory maps that Linux gives a process (65,530); beyond them the compiler crashes."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
