@@ -440,6 +440,18 @@ CALLS = {
         lambda n: n(jnp.ones((4, 1, 2)), drive={"hidden": jnp.ones((4, 1, 2))}),
         r"`drive\['hidden'\]` must have axes .* here \(4, 1, 3\), got shape \(4, 1, 2\)",
     ),
+    "state_of_another_batch": (
+        lambda n: n(jnp.ones((4, 1, 2)), state=n.initial_state(5)),
+        r"`state.neurons\['hidden'\].value` must have shape \(1, 3\) .* for 1 trials, got shape \(5, 3\)",
+    ),
+    "state_of_another_type": (
+        lambda n: n(jnp.ones((4, 1, 2)), state=n.initial_state(1, jnp.float32)),
+        r"must have shape .* and type float64 .* got .* float32",
+    ),
+    "state_of_another_network": (
+        lambda n: n(jnp.ones((4, 1, 2)), state=small(populations={"hidden": rg.neurons.LIF(3)}).initial_state(1)),
+        r"`state` is not one of this network",
+    ),
 }
 
 

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from . import feedback as feedback_operators
@@ -115,7 +116,8 @@ class Network(eqx.Module):
         projections = list(projections)
         if isinstance(inputs, bool) or not isinstance(inputs, int) or inputs < 1:
             raise NetworkError(f"`Network(inputs=...)` must be a positive number of channels, got {inputs!r}.")
-        self.populations = dict(populations)
+        # NumPy's numbers are numbers: constants of a neuron, not arrays that learn.
+        self.populations = jax.tree.map(lambda x: float(x) if isinstance(x, np.floating) else x, dict(populations))
         self.projections = {}
         self.inputs = inputs
         self.readout = readout
@@ -234,7 +236,7 @@ class Network(eqx.Module):
             Outputs `"steps batch readout"`, recorded activity `"time batch neuron"`, and the final state.
 
         Raises:
-            ValueError: If `inputs` has other axes than the network's, a name, shape or choice is wrong, or `key` is
+            ValueError: If `inputs` or `state` does not fit the network, a name, shape or choice is wrong, or `key` is
                 missing.
         """
         moments = self.moments()
@@ -262,7 +264,10 @@ class Network(eqx.Module):
                 resample = lambda step: self._draw(jr.fold_in(weights_key, step))  # noqa: E731
         if weights == "mean":
             moments = {name: Moments(m.mean) for name, m in moments.items()}
-        state = self.initial_state(inputs.shape[1], inputs.dtype) if state is None else state
+        if state is None:
+            state = self.initial_state(inputs.shape[1], inputs.dtype)
+        else:
+            self._check_state(state, inputs)
         run = unroll if rule is None else rule.unroll
         return run(
             self,
@@ -433,6 +438,17 @@ class Network(eqx.Module):
                 raise ValueError(
                     f"`{argument}[{name!r}]` must have axes (time, batch, current), here {shape}, got shape "
                     f"{jnp.shape(value)}."
+                )
+
+    def _check_state(self, state: State, inputs: Array) -> None:
+        wanted = jax.eval_shape(lambda: self.initial_state(inputs.shape[1], inputs.dtype))
+        if jax.tree.structure(state) != jax.tree.structure(wanted):  # type: ignore[operator]
+            raise ValueError("`state` is not one of this network: take it from `initial_state` or from a trajectory.")
+        for (path, leaf), right in zip(jax.tree.leaves_with_path(state), jax.tree.leaves(wanted), strict=True):
+            if jnp.shape(leaf) != right.shape or jnp.result_type(leaf) != right.dtype:
+                raise ValueError(
+                    f"`state{jax.tree_util.keystr(path)}` must have shape {right.shape} and type {right.dtype} for "
+                    f"{inputs.shape[1]} trials, got shape {jnp.shape(leaf)} and type {jnp.result_type(leaf)}."
                 )
 
 

@@ -64,6 +64,15 @@ def current_effects(network: Network, at: Linearised) -> dict[str, Any]:
     return {name: effects(name) for name in network.populations}
 
 
+def remembered(network: Network, now: Now) -> list[str]:
+    """Projections whose weights learn and have an influence on the memory, by name: not those of a plain readout."""
+    reaching, before = set(now.neurons), set()
+    while reaching != before:
+        before = set(reaching)
+        reaching |= {p.source for p in network.projections.values() if p.delay == 0 and p.target in reaching}
+    return [name for name in learning(network) if network.projections[name].target in reaching]
+
+
 def begin(network: Network, moments: dict[str, Moments], now: Now) -> Influence:
     """No influence: nothing that happened before depends on the parameters."""
 
@@ -71,7 +80,7 @@ def begin(network: Network, moments: dict[str, Moments], now: Now) -> Influence:
         return jax.tree.map(lambda leaf: jnp.zeros((*shape, *leaf.shape), leaf.dtype), now.memory)
 
     weights = {}
-    for name in learning(network):
+    for name in remembered(network, now):
         shape = moments[name].mean.shape
         weights[name] = (zeros(shape), None if moments[name].variance is None else zeros(shape))
     own = eqx.filter(network.populations, eqx.is_inexact_array)
@@ -185,7 +194,16 @@ def contract(
         },
         neurons_through(network, back, influence.neurons),
     )
-    return jax.tree.map(jnp.add, now, past)
+    return both(now, past)
+
+
+def both(now: Gradient, past: Gradient) -> Gradient:
+    """Adds what the past gives, to those weights that have one."""
+    weights = {
+        name: jax.tree.map(jnp.add, gradient, past.weights[name]) if name in past.weights else gradient
+        for name, gradient in now.weights.items()
+    }
+    return Gradient(weights, jax.tree.map(jnp.add, now.neurons, past.neurons))
 
 
 def reachable(network: Network, hops: int) -> dict[tuple[str, str], Float[Array, "to origin"]]:
@@ -265,12 +283,12 @@ def masked(network: Network, influence: Influence, reach: dict[tuple[str, str], 
 def gibibytes(network: Network, batch: int, itemsize: int) -> float:
     """Size of an influence [GiB]."""
     now = jax.eval_shape(lambda: from_state(network, network.initial_state(batch)))
-    remembered = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(now.memory))
-    moments = jax.eval_shape(network.moments)
-    parameters = sum(math.prod(leaf.shape) for name in learning(network) for leaf in jax.tree.leaves(moments[name]))
+    memory = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(now.memory))
+    moments, names = jax.eval_shape(network.moments), remembered(network, now)
+    parameters = sum(math.prod(leaf.shape) for name in names for leaf in jax.tree.leaves(moments[name]))
     own = jax.tree.leaves(eqx.filter(network.populations, eqx.is_inexact_array))
     parameters += sum(math.prod(leaf.shape) for leaf in own)
-    return remembered * parameters * itemsize / 2**30
+    return memory * parameters * itemsize / 2**30
 
 
 class AbstractInfluenceRule(AbstractOnlineRule):

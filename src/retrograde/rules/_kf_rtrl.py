@@ -13,9 +13,11 @@ from ..stepping import Linearised, Now
 from ..synapses import Moments
 from ._influence import begin as no_influence
 from ._influence import (
+    both,
     current_effects,
     neurons_through,
     push_neurons,
+    remembered,
     zero_currents,
     zero_memory,
 )
@@ -43,8 +45,14 @@ def _kinds(moments: dict[str, Moments], names: list[str]) -> list[list[str]]:
     return [names, fluctuating] if fluctuating else [names]
 
 
-def _matrices(network: Network, moments: dict[str, Moments]) -> list[str]:
-    return [name for name in learning(network) if moments[name].mean.ndim == 2]
+def _matrices(network: Network, moments: dict[str, Moments], now: Now) -> list[str]:
+    return [name for name in remembered(network, now) if moments[name].mean.ndim == 2]
+
+
+def _targets(network: Network, names: list[str]) -> dict[str, int]:
+    """The populations that projections reach, and how many currents each has."""
+    populations = {network.projections[name].target for name in names}
+    return {n: p.size * len(p.ports) for n, p in network.populations.items() if n in populations}
 
 
 def _zeros(now: Now, count: int) -> Any:
@@ -87,19 +95,19 @@ class KFRTRL(AbstractOnlineRule):
         """No influence."""
         leaf = jax.tree.leaves(now.memory)[0]
         near, far = [], []
-        for names in _kinds(moments, _matrices(network, moments)):
+        for names in _kinds(moments, _matrices(network, moments, now)):
             near.append({n: jnp.zeros((leaf.shape[-2], moments[n].mean.shape[1]), leaf.dtype) for n in names})
-            sizes = {n: p.size * len(p.ports) for n, p in network.populations.items()}
-            far.append({n: _zeros(now, size) for n, size in sizes.items()})
+            far.append({n: _zeros(now, size) for n, size in _targets(network, names).items()})
         return Factors(near, far, no_influence(network, moments, now).neurons)
 
     def push(self, network, moments, at, memory, learnt, key):
         """The factors after a step."""
         effects, none = current_effects(network, at), zero_currents(network, at)
         near, far = [], []
-        for kind, names in enumerate(_kinds(moments, _matrices(network, moments))):
+        for kind, names in enumerate(_kinds(moments, _matrices(network, moments, at.before))):
             used = {name: at.pre[name] ** (kind + 1) for name in names}
-            effect = effects if kind == 0 else _by_variance(network, at, effects)
+            effect = {target: effects[target] for target in memory.far[kind]}
+            effect = _by_variance(at, effect) if kind else effect
             carried = {n: jax.vmap(lambda b: at.push(b, none))(b) for n, b in memory.far[kind].items()}
             batch = next(iter(used.values())).shape[0]
             nu = jr.rademacher(jr.fold_in(key, kind), (2, batch), next(iter(used.values())).dtype)
@@ -131,7 +139,7 @@ class KFRTRL(AbstractOnlineRule):
             targets = {name: network.projections[name].target for name in near}
             kinds.append({name: blame[targets[name]][channels(network, name)] @ a for name, a in near.items()})
         past = Gradient(_both(moments, kinds), neurons_through(network, back, memory.neurons))
-        return jax.tree.map(jnp.add, now, past), memory, learnt
+        return both(now, past), memory, learnt
 
 
 class RKFRTRL(AbstractOnlineRule):
@@ -159,8 +167,8 @@ class RKFRTRL(AbstractOnlineRule):
         """No influence."""
         leaf = jax.tree.leaves(now.memory)[0]
         near, far = [], []
-        for names in _kinds(moments, _matrices(network, moments)):
-            sizes = {n: p.size * len(p.ports) for n, p in network.populations.items()}
+        for names in _kinds(moments, _matrices(network, moments, now)):
+            sizes = _targets(network, names)
             near.append({n: jnp.zeros((leaf.shape[-2], size), leaf.dtype) for n, size in sizes.items()})
             far.append({n: _zeros(now, moments[n].mean.shape[1]) for n in names})
         return Factors(near, far, no_influence(network, moments, now).neurons)
@@ -169,10 +177,10 @@ class RKFRTRL(AbstractOnlineRule):
         """The factors after a step."""
         none = zero_currents(network, at)
         near, far = [], []
-        for kind, names in enumerate(_kinds(moments, _matrices(network, moments))):
-            signs = random_signs(jr.fold_in(key, kind), none)
+        for kind, names in enumerate(_kinds(moments, _matrices(network, moments, at.before))):
+            signs = random_signs(jr.fold_in(key, kind), memory.near[kind])
             changes = {}
-            for target in {network.projections[name].target for name in names}:
+            for target in signs:
                 scale = at.slopes[target] if kind else jnp.ones_like(none[target])
                 # Population by population: the signs of another one would add variance and no mean.
                 changes[target] = at.push(zero_memory(at), {**none, target: signs[target] * scale})
@@ -208,7 +216,7 @@ class RKFRTRL(AbstractOnlineRule):
                 }
             )
         past = Gradient(_both(moments, kinds), neurons_through(network, back, memory.neurons))
-        return jax.tree.map(jnp.add, now, past), memory, learnt
+        return both(now, past), memory, learnt
 
 
 def _outer(change: Array, pre: Float[Array, "batch pre"]) -> Array:
@@ -217,13 +225,11 @@ def _outer(change: Array, pre: Float[Array, "batch pre"]) -> Array:
     return change[None] * shaped
 
 
-def _by_variance(network: Network, at: Linearised, effects: dict[str, Any]) -> dict[str, Any]:
+def _by_variance(at: Linearised, effects: dict[str, Any]) -> dict[str, Any]:
     """Effects of the variances of the currents."""
 
     def scaled(name, effect):
         slopes = at.slopes[name]
-        if slopes is None:
-            return jnp.zeros_like(effect)
         return effect * slopes.T.reshape(slopes.shape[1], *([1] * (effect.ndim - 3)), slopes.shape[0], 1)
 
     return {name: jax.tree.map(lambda e, name=name: scaled(name, e), effect) for name, effect in effects.items()}

@@ -161,7 +161,11 @@ class AbstractOnlineRule(AbstractRule):
 
         Returns:
             The stream, and the activity of the readout.
+
+        Raises:
+            ValueError: If the shape of `inputs` is not that with which the stream was started.
         """
+        _check_shape("inputs", inputs, stream.inputs.shape)
         moments = network.moments()
         at = self._linearise(network, moments, stream)
         old = stream.memory, stream.learnt
@@ -185,7 +189,11 @@ class AbstractOnlineRule(AbstractRule):
         Returns:
             The stream (rules with parameters of their own learn here), and the gradient, with the structure of the
             network's trainable leaves.
+
+        Raises:
+            ValueError: If the shape of `credit` is not that of the outputs.
         """
+        _check_shape("credit", credit, (stream.inputs.shape[0], network.populations[network.readout].size))
         params, rest = eqx.partition(network, network.trainable())
         moments, pull = jax.vjp(lambda params: eqx.combine(params, rest).moments(), params)
         at = self._linearise(network, moments, stream)
@@ -290,6 +298,11 @@ def _run_backward(_, cotangent, perturbed, differentiated, rule, key, noise, rea
     change = learnt if after is None else learnt.with_learnt(jax.tree.map(jnp.subtract, rule.learnt, after))
     none = jax.tree.map(jnp.zeros_like, eqx.filter((state, inputs, drive), eqx.is_inexact_array))
     return here, whole, change, *none
+
+
+def _check_shape(what: str, array: Array, wanted: tuple[int, ...]) -> None:
+    if jnp.shape(array) != wanted:
+        raise ValueError(f"`{what}` must have shape {wanted} in this stream, got {jnp.shape(array)}.")
 
 
 def _own_key(key: Key[Array, ""], step: Int[Array, ""]) -> Key[Array, ""]:

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Key
 from ..network import Network
 from ..stepping import Linearised, Now
 from ..synapses import Moments
-from ._influence import zero_currents, zero_memory
-from ._online import AbstractOnlineRule, Gradient, all_credit, channels, direct, learning
+from ._influence import both, remembered, zero_currents, zero_memory
+from ._online import AbstractOnlineRule, Gradient, all_credit, channels, direct
 
 # Trees of the memory hold populations' states `"batch neuron"` and delay lines `"delay batch neuron"`: the batch is the
 # last axis but one of each.
@@ -57,7 +57,8 @@ class UORO(AbstractOnlineRule):
         def zeros(matrix):
             return None if matrix is None else jnp.zeros((batch, *matrix.shape), dtype)
 
-        weights = {name: (zeros(moments[name].mean), zeros(moments[name].variance)) for name in learning(network)}
+        names = remembered(network, now)
+        weights = {name: (zeros(moments[name].mean), zeros(moments[name].variance)) for name in names}
         own = eqx.filter(network.populations, eqx.is_inexact_array)
         return RankOne(zero_memory(now), weights, jax.tree.map(zeros, own))
 
@@ -66,7 +67,7 @@ class UORO(AbstractOnlineRule):
         carried = at.push(memory.memory, zero_currents(network, at))
         signs = random_signs(key, carried)
         _, currents, _ = at.pull(signs, jax.tree.map(jnp.zeros_like, at.activity))
-        used = by_trial(network, moments, at, currents), at.pull_parameters(signs)
+        used = by_trial(network, moments, at, currents, list(memory.weights)), at.pull_parameters(signs)
         old = memory.weights, memory.neurons
         p0 = ratio(norm(old), norm(carried, -2))
         p1 = ratio(norm(used), norm(signs, -2))
@@ -91,7 +92,7 @@ class UORO(AbstractOnlineRule):
             {name: Moments(*summed(pair)) for name, pair in memory.weights.items()},
             summed(memory.neurons),
         )
-        return jax.tree.map(jnp.add, now, past), memory, learnt
+        return both(now, past), memory, learnt
 
 
 def random_signs(key: Key[Array, ""], like: Any) -> Any:
@@ -104,11 +105,15 @@ def random_signs(key: Key[Array, ""], like: Any) -> Any:
 
 
 def by_trial(
-    network: Network, moments: dict[str, Moments], at: Linearised, currents: dict[str, Float[Array, "batch current"]]
+    network: Network,
+    moments: dict[str, Moments],
+    at: Linearised,
+    currents: dict[str, Float[Array, "batch current"]],
+    names: list[str],
 ) -> dict[str, tuple[Array, Array | None]]:
-    """Gradient of the weights from the credit of the currents in this step, trial by trial."""
+    """Gradient of these projections' weights from the credit of the currents in this step, trial by trial."""
     found = {}
-    for name in learning(network):
+    for name in names:
         rows, target, pre = channels(network, name), network.projections[name].target, at.pre[name]
         mean = currents[target][:, rows]
         is_matrix = moments[name].mean.ndim == 2
