@@ -169,6 +169,51 @@ def test_the_mean_of_node_perturbation_is_bptt_on_a_recurrent_network_of_distrib
     assert (draws.std(axis=0) / len(draws) ** 0.5).max() < 0.1
 
 
+def test_rating_each_trial_by_itself_is_unbiased_and_of_less_variance():
+    """The noise of the other trials of a batch adds nothing but variance, in proportion to their number."""
+    task, trials = rg.tasks.DelayedRecall(symbols=2, delay=1), 12
+    network = rg.Network.single_layer(task, rg.neurons.LeakyRate(3, alpha=0.5), key=jr.key(0))
+    batch = task.sample(jr.key(1), trials)
+
+    def objective(network, rule, key):
+        outputs = network(batch.inputs, rule=rule, readout_steps=task.target_steps).outputs
+        return rg.losses.cross_entropy(outputs, batch), None
+
+    exact = ravel_pytree(gradient(BPTT(), objective, network))[0]
+    alone, together = (
+        sample(NodePerturbation(1e-4, per_trial=per_trial), objective, network, 20_000) for per_trial in (True, False)
+    )
+    assert deviation(alone, exact).max() < 4
+    assert deviation(together, exact).max() < 4
+    assert 0.5 * trials < together.var(axis=0).sum() / alone.var(axis=0).sum() < 2 * trials
+
+
+def test_one_draw_rates_the_noise_of_each_trial_by_its_own_loss():
+    network, _ = linear()
+    inputs, targets = (
+        jnp.concatenate(parts, axis=1)
+        for parts in zip(*[linear_task.trial(TASK, 5, jr.key(k)) for k in range(3)], strict=True)
+    )
+    seen = []
+
+    def objective(network, rule, key):
+        outputs = network(inputs, rule=rule, key=key).outputs
+        jax.debug.callback(seen.append, outputs)
+        return 0.5 * jnp.mean((outputs - targets) ** 2) + jnp.sum(linear_task.weight(network) ** 2), None
+
+    estimate = linear_task.weight(gradient(NodePerturbation(0.1), objective, network))
+    jax.effects_barrier()
+    quiet = inputs @ linear_task.weight(network).T
+    loudest = max(
+        (np.asarray(outputs) for outputs in seen), key=lambda outputs: (np.abs(outputs - quiet) > 1e-12).sum()
+    )
+    noise = loudest - quiet
+    assert (np.abs(noise).max(axis=(0, 2)) > 0.01).all(), "all trials have noise at once in one run"
+    rise = 0.5 * (jnp.sum((loudest - targets) ** 2 - (quiet - targets) ** 2, axis=(0, 2))) / targets.size
+    expected = jnp.einsum("b,tbi,tbj->ij", rise, noise, inputs) / 0.1**2 + 2 * linear_task.weight(network)
+    assert jnp.allclose(estimate, expected, rtol=1e-9)
+
+
 def test_correlated_noise_shares_credit_over_time():
     network, objective = linear()
     inputs, targets = linear_task.trial(TASK, 5, jr.key(0))

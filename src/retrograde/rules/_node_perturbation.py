@@ -7,10 +7,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from ..network import Network
-from ..unroll import Trajectory, unroll
+from ..unroll import State, Trajectory, unroll
 from ._abstract import AbstractRule
 from ._eligibility import (
     Currents,
@@ -36,12 +36,14 @@ class NodePerturbation(AbstractPerturbation):
     r"""Node perturbation: the loss is measured with noise on the currents, which weights share out by their activity.
 
     With independent $\xi_{it}$ of variance $\sigma^2$ added to the current of every neuron $i$ that trained weights
-    reach, in every step and trial,
+    reach, in every step,
 
     $$g_{ij} = \frac{L_\xi - L}{\sigma^2} \sum_t \xi_{it}\, z_{j,t-d},$$
 
-    with the presynaptic activity $z$ of the perturbed run. Its mean is the gradient as $\sigma\to0$ (for a linear
-    readout, at every $\sigma$). Weights that fluctuate get their share by the mean and by the variance of the current.
+    with the presynaptic activity $z$ of the perturbed run. Of several trials it is the sum, each trial's noise rated by
+    what it alone does to the loss; else the noise of all would drown that of each. The mean is the gradient as
+    $\sigma\to0$ (for a linear readout, at every $\sigma$). Weights that fluctuate get their share by the mean and by the
+    variance of the current.
     A direct dependence of the loss on the parameters, such as a regulariser, is differentiated.
 
     Noise that no output can show is not added: that on a memoryless readout in steps that are not read out.
@@ -54,6 +56,9 @@ class NodePerturbation(AbstractPerturbation):
             is $\xi_t = \rho\,\xi_{t-1} + \sigma\sqrt{1-\rho^2}\,n_t$, and the estimate is divided by
             $(1+\rho)/(1-\rho)$, the sum of its correlations: its mean is the gradient's with the presynaptic activity
             filtered over about $2\tau$ steps.
+        per_trial: Whether each trial's noise is rated by itself; if not, all are rated by the change of the loss that
+            they make together, as by one reward for the whole batch. By itself costs a second run without noise, a
+            second one with it, and outputs for each pair of trials.
 
     Raises:
         ValueError: If `sigma` is not positive, `perturbations` is not a positive whole number, or `correlation` is
@@ -70,6 +75,7 @@ class NodePerturbation(AbstractPerturbation):
     perturbations: int = 1
     central: bool = False
     correlation: float = 0.0
+    per_trial: bool = True
 
     def __check_init__(self):
         check_sigma(self, self.sigma)
@@ -92,15 +98,23 @@ class NodePerturbation(AbstractPerturbation):
         params, rest = eqx.partition(network, network.trainable())
         refuse_neuron_parameters(self, network)
         targets = trained_targets(network, params)
-        value, direct = value_and_direct_gradient(objective, params, rest, key)
+        batches: list[int] = []
+        value, direct = value_and_direct_gradient(objective, params, rest, key, seen=batches.append)
+        trials = jnp.arange(max(batches, default=1))
         rho = math.exp(-1 / self.correlation) if self.correlation else 0.0
 
         def one_sided(key_xi, sigma):
-            def noisy(answered):
-                return _Noisy(answered, key_xi, targets, sigma, rho)
+            noise = _Noise(key_xi, targets, sigma, rho)
+            if not self.per_trial or trials.size == 1:
+                (loss, _), eligibility = with_eligibility(objective, lambda a: _Noisy(a, noise), params, rest, key)
+                return scale((loss - value[0]) / self.sigma**2, eligibility)
 
-            (loss, _), eligibility = with_eligibility(objective, noisy, params, rest, key)
-            return scale((loss - value[0]) / self.sigma**2, eligibility)
+            def loss(trial):  # both runs are the same for all trials, so they are made once
+                return objective(eqx.combine(params, rest), _NoisyTrial(noise, trial), key)[0]
+
+            rating = (jax.vmap(loss)(trials) - value[0]) / self.sigma**2
+            _, eligibility = with_eligibility(objective, lambda a: _Noisy(a, noise, rating), params, rest, key)
+            return eligibility
 
         def estimate(key_xi):
             if not self.central:
@@ -111,22 +125,63 @@ class NodePerturbation(AbstractPerturbation):
         return value, add(direct, mean, (1 - rho) / (1 + rho)), rule_state
 
 
-class _Noisy(AbstractRule):
-    """Adds noise to currents; going backward, gives each current the credit of its noise."""
+class _Noise(eqx.Module):
+    """The noise of a run, for every current of some populations."""
 
-    answered: Callable[[], None]
     key: Key[Array, ""]
     targets: tuple[str, ...] = eqx.field(static=True)
     sigma: float
     rho: float
 
-    def unroll(self, network: Network, moments, state, inputs, *, drive, **options: Any) -> Trajectory:
+    def draw(self, network: Network, state, inputs, options: dict[str, Any]) -> Currents:
         white = white_noise(network, self.targets, self.key, options["key"], state, inputs)
         xi = {name: self.sigma * _coloured(noise, self.rho) for name, noise in white.items()}
-        xi = _heard(network, xi, options["readout_steps"], options["record"])
-        drive = drive | {name: noise + drive[name] if name in drive else noise for name, noise in xi.items()}
+        return _heard(network, xi, options["readout_steps"], options["record"])
+
+
+def _driven(drive: Currents, noise: Currents) -> Currents:
+    return drive | {name: xi + drive[name] if name in drive else xi for name, xi in noise.items()}
+
+
+class _Noisy(AbstractRule):
+    """Adds noise to currents; going backward, gives each current the credit of its noise, as its trial is rated."""
+
+    answered: Callable[[], None]
+    noise: _Noise
+    rating: Float[Array, " trial"] | None = None
+
+    def unroll(self, network: Network, moments, state, inputs, *, drive, **options: Any) -> Trajectory:
+        xi = credit = self.noise.draw(network, state, inputs, options)
+        if self.rating is not None:
+            rating = self.rating[: inputs.shape[1], None]
+            credit = {name: rating[None] * noise for name, noise in xi.items()}
         return unroll_eligibly(
-            self.answered, lambda activity: xi, network, moments, state, inputs, drive=drive, **options
+            self.answered, lambda activity: credit, network, moments, state, inputs, drive=_driven(drive, xi), **options
+        )
+
+
+class _NoisyTrial(AbstractRule):
+    """Adds noise to the currents of one trial only."""
+
+    noise: _Noise
+    trial: Int[Array, ""]
+
+    def unroll(self, network: Network, moments, state, inputs, *, drive, **options: Any) -> Trajectory:
+        noisy = _driven(drive, self.noise.draw(network, state, inputs, options))
+        quiet, loud = (unroll(network, moments, state, inputs, drive=given, **options) for given in (drive, noisy))
+        is_this = (jnp.arange(inputs.shape[1]) == self.trial)[:, None]
+
+        def mix(loud, quiet):
+            return jax.tree.map(lambda a, b: jnp.where(is_this if a.ndim == 2 else is_this[None], a, b), loud, quiet)
+
+        return Trajectory(
+            mix(loud.outputs, quiet.outputs),
+            mix(loud.activity, quiet.activity),
+            State(
+                mix(loud.state.neurons, quiet.state.neurons),
+                mix(loud.state.history, quiet.state.history),
+                quiet.state.step,
+            ),
         )
 
 
@@ -156,12 +211,24 @@ def _heard(network: Network, noise: Currents, readout_steps: int | None, record:
 class _Direct(AbstractRule):
     """Runs the network; going backward, gives no credit at all."""
 
-    def unroll(self, network: Network, *args: Any, **options: Any) -> Trajectory:
-        return jax.lax.stop_gradient(unroll(network, *args, **options))
+    seen: Callable[[int], None]
+
+    def unroll(self, network: Network, moments, state, inputs, **options: Any) -> Trajectory:
+        self.seen(inputs.shape[1])
+        return jax.lax.stop_gradient(unroll(network, moments, state, inputs, **options))
 
 
 def value_and_direct_gradient(
-    objective: Objective, params: Network, rest: Network, key: Key[Array, ""]
+    objective: Objective,
+    params: Network,
+    rest: Network,
+    key: Key[Array, ""],
+    seen: Callable[[int], None] = lambda batch: None,
 ) -> tuple[tuple[Array, Any], Network]:
-    """The value of an objective, and its gradient by all paths but the network's activity (a regulariser's)."""
-    return eqx.filter_value_and_grad(lambda p: objective(eqx.combine(p, rest), _Direct(), key), has_aux=True)(params)
+    """The value of an objective, and its gradient by all paths but the network's activity (a regulariser's).
+
+    `seen` is called with the number of trials of every run.
+    """
+    return eqx.filter_value_and_grad(lambda p: objective(eqx.combine(p, rest), _Direct(seen), key), has_aux=True)(
+        params
+    )
