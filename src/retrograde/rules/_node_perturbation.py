@@ -42,8 +42,8 @@ class NodePerturbation(AbstractPerturbation):
 
     with the presynaptic activity $z$ of the perturbed run. Of several trials it is the sum, each trial's noise rated by
     what it alone does to the loss; else the noise of all would drown that of each. The mean is the gradient as
-    $\sigma\to0$ (for a linear readout, at every $\sigma$). Weights that fluctuate get their share by the mean and by the
-    variance of the current.
+    $\sigma\to0$ (for a linear readout, at every $\sigma$). Weights that fluctuate get their share by the mean and by
+    the variance of the current.
     A direct dependence of the loss on the parameters, such as a regulariser, is differentiated.
 
     Noise that no output can show is not added: that on a memoryless readout in steps that are not read out.
