@@ -2,7 +2,8 @@
 
     python scripts/draw_results.py docs/images/digits-rows.png RUN RUN
 
-Each RUN is a folder that `retrograde train` has written; curves are means over seeds, bands ± s.d.
+Each RUN is a folder that `retrograde train` has written; curves are means over seeds, bands ± s.d. A curve is called as
+its recipe, or as you say: `LABEL=RUN`.
 """
 
 import json
@@ -16,15 +17,16 @@ from retrograde.plots import plot_curves
 from retrograde.training import read_history
 
 
-def main(picture: str, *folders: str) -> None:
+def main(picture: str, *runs: str) -> None:
     """Draws the accuracy on the test digits against updates for every run, and prints the last point of each."""
     curves = {}
-    for folder in folders:
-        recipe = json.loads((Path(folder) / "run.json").read_text())["recipe"]["name"]
+    for run in runs:
+        label, _, folder = run.rpartition("=")
+        label = label or json.loads((Path(folder) / "run.json").read_text())["recipe"]["name"]
         step, accuracy = read_history(folder).measured("validation_accuracy")
-        curves[recipe] = (step, 100 * accuracy)
-        last = curves[recipe][1][:, -1]
-        print(f"{recipe}: {last.mean():.2f} ± {last.std():.2f} % after {step[-1]:,} updates, {len(last)} seeds")
+        curves[label] = (step, 100 * accuracy)
+        last = curves[label][1][:, -1]
+        print(f"{label}: {last.mean():.2f} ± {last.std():.2f} % after {step[-1]:,} updates, {len(last)} seeds")
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.add_subplot()
