@@ -134,6 +134,28 @@ def test_snap1_forward_follows_self_connections_of_any_kind(population, synapse,
     check(network, SnAp(1, form="forward"), SnAp(1), differs_from=EProp())
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [BPTT(), TruncatedBPTT(3), EProp(), EProp("forward"), RFLO(), SnAp(1, form="forward"), RTRL()],
+    ids=lambda rule: f"{type(rule).__name__}-{getattr(rule, 'form', '')}",
+)
+def test_distributions_without_spread_learn_as_plain_weights(rule):
+    """Spike-and-slab weights with π = Ξ = 0: the same gradient by m as `Dense`, whatever the noise."""
+    plain = case("single", "leaky_activity", "dense").with_feedback("random", key=jr.key(3))
+    weights = {name: p.synapse.weight for name, p in plain.projections.items() if name != "bias->hidden"}
+
+    def certain(network):
+        slabs = [rg.synapses.SpikeAndSlab(m, jnp.zeros_like(m), jnp.zeros_like(m)) for m in weights.values()]
+        return eqx.tree_at(lambda n: [n.projections[name].synapse for name in weights], network, slabs)
+
+    inputs, targets = zoo.trial(jr.key(1))
+    expected = gradient(plain, inputs, targets, rule)
+    found = gradient(certain(plain), inputs, targets, rule)
+    for name in weights:
+        m, weight = found.projections[name].synapse.m, expected.projections[name].synapse.weight
+        assert zoo.difference(m, weight) < 1e-12, name
+
+
 def test_snap_n_grows_into_rtrl():
     """On a ring each connection is one hop: n steps reach n - 1 neurons further."""
     ring = np.roll(np.eye(zoo.SIZE, dtype=bool), 1, axis=0)

@@ -109,10 +109,10 @@ class NodePerturbation(AbstractPerturbation):
                 (loss, _), eligibility = with_eligibility(objective, lambda a: _Noisy(a, noise), params, rest, key)
                 return scale((loss - value[0]) / self.sigma**2, eligibility)
 
-            def loss(trial):  # both runs are the same for all trials, so they are made once
+            def with_noise_in(trial):  # both runs are the same for all trials, so they are made once
                 return objective(eqx.combine(params, rest), _NoisyTrial(noise, trial), key)[0]
 
-            rating = (jax.vmap(loss)(trials) - value[0]) / self.sigma**2
+            rating = (jax.vmap(with_noise_in)(trials) - value[0]) / self.sigma**2
             _, eligibility = with_eligibility(objective, lambda a: _Noisy(a, noise, rating), params, rest, key)
             return eligibility
 
