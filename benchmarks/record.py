@@ -16,6 +16,7 @@ BENCHMARKS = (
     "ensemble_update",
     "rnn_bptt",
     "spiking_bptt",
+    "spiking_variants",
     "eprop",
     "online_rules",
     "stream_memory",
