@@ -10,14 +10,20 @@ from ._perturbation import (
     learning_curve,
     optimal_rate,
 )
+from ._tangent_kernel import TangentKernel, WideEnsemble, linearised_training, relu_integrals, tangent_kernel
 
 __all__ = [
     "LinearTask",
     "PerturbationRule",
+    "TangentKernel",
+    "WideEnsemble",
     "added_error",
     "decay_factor",
     "final_error",
     "irrelevant_variance",
     "learning_curve",
+    "linearised_training",
     "optimal_rate",
+    "relu_integrals",
+    "tangent_kernel",
 ]
