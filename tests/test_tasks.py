@@ -16,7 +16,17 @@ from retrograde.losses import cross_entropy, half_squared_error
 from retrograde.network import Network, Projection
 from retrograde.neurons import LeakyRate, Linear
 from retrograde.synapses import Dense
-from retrograde.tasks import TASKS, AbstractTask, Add, DelayedRecall, Mimic, SequentialDigits, Sine, Trials
+from retrograde.tasks import (
+    TASKS,
+    AbstractTask,
+    Add,
+    DelayedRecall,
+    Mimic,
+    Multisensory,
+    SequentialDigits,
+    Sine,
+    Trials,
+)
 from retrograde.tasks._abstract import check_integer
 from retrograde.testing import ContractError, check_task
 
@@ -28,6 +38,7 @@ EXAMPLES = {
     "add, drawn": Add(t1=3, t2=0, steps=8, deterministic=False),
     "mimic": Mimic(inputs=6, neurons=5, outputs=2, alpha=0.5, latents=3, steps=7, repeat=2),
     "sine": Sine(period=20, outputs=2),
+    "multisensory": Multisensory(dt=100.0, fixation=200.0, stimulus=300.0, duration=1000.0, catch=2),
 }
 
 
@@ -40,7 +51,7 @@ def test_our_tasks_keep_the_contract(name):
     check_task(EXAMPLES[name])
 
 
-@pytest.mark.parametrize("name", ["permuted", "recall", "add"])
+@pytest.mark.parametrize("name", ["permuted", "recall", "add", "multisensory"])
 def test_float32_gives_the_same_trials(name):
     index = jnp.arange(3, dtype=jnp.int32)
     double = take(EXAMPLES[name], index, "test")
@@ -80,6 +91,7 @@ def test_registry_makes_each_task_from_plain_numbers():
         "delayed_recall": DelayedRecall,
         "add": Add,
         "mimic": Mimic,
+        "multisensory": Multisensory,
         "sine": Sine,
     }
     for task in TASKS.values():

@@ -6,6 +6,7 @@ from retrograde.tasks._add import Add as Add
 from retrograde.tasks._digits import SequentialDigits as SequentialDigits
 from retrograde.tasks._endless import AbstractEndlessTask as AbstractEndlessTask
 from retrograde.tasks._mimic import Mimic as Mimic
+from retrograde.tasks._multisensory import Multisensory as Multisensory
 from retrograde.tasks._recall import DelayedRecall as DelayedRecall
 from retrograde.tasks._sine import Sine as Sine
 
@@ -15,5 +16,6 @@ TASKS: dict[str, type[AbstractTask]] = {
     "delayed_recall": DelayedRecall,
     "add": Add,
     "mimic": Mimic,
+    "multisensory": Multisensory,
     "sine": Sine,
 }
