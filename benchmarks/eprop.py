@@ -15,7 +15,7 @@ import _measure
 import _recurrent
 import numpy as np
 from _measure import Contender, ready
-from _recurrent import BETA, DAMPENING, DECAY, DECAY_ADAPT, LEAK, answer, half_mean_square
+from _recurrent import BETA, DECAY, DECAY_ADAPT, LEAK, answer, half_mean_square
 
 SIZE = {"neurons": 256, "steps": 200, "batch": 64}
 FORWARD = {"neurons": 128, "steps": 100, "batch": 16}  # braintrace's traces are `batch neuron (input + neuron)`
@@ -70,14 +70,7 @@ def braintrace(kind: str, neurons: int, steps: int, batch: int, vmap: bool):
 
     w_in, w_rec, w_out, x, target = map(jnp.asarray, _recurrent.case(neurons, steps, batch, spiking="LIF" in kind))
 
-    @jax.custom_jvp
-    def spike(x):
-        return (x > 0).astype(x.dtype)
-
-    @spike.defjvp
-    def _(primals, tangents):
-        (x,), (dx,) = primals, tangents
-        return spike(x), DAMPENING * jax.nn.relu(1 - jnp.abs(x)) * dx
+    spike = _recurrent.spike()
 
     class Cell(brainstate.nn.Module):
         """Input and recurrence as one product, as in their own cells."""

@@ -37,14 +37,7 @@ def scan(kind: str, neurons: int, steps: int, batch: int, *, inside: bool):
 
     *weights, x, target = map(jnp.asarray, _recurrent.case(neurons, steps, batch))
 
-    @jax.custom_jvp
-    def spike(x):
-        return (x > 0).astype(x.dtype)
-
-    @spike.defjvp
-    def _(primals, tangents):
-        (x,), (dx,) = primals, tangents
-        return spike(x), DAMPENING * jax.nn.relu(1 - jnp.abs(x)) * dx
+    spike = _recurrent.spike()
 
     @jax.jit
     @jax.value_and_grad

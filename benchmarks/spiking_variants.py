@@ -10,7 +10,7 @@ import os
 import _measure
 import _recurrent
 from _measure import Contender
-from _recurrent import DAMPENING, DECAY, answer, half_mean_square
+from _recurrent import DECAY, answer, half_mean_square
 
 NEURONS, STEPS, BATCH = 256, 200, 64
 TOLERANCE = 1e-2  # as in spiking_bptt.py
@@ -88,15 +88,7 @@ def loop(
 
     *weights, x, target = map(jnp.asarray, _recurrent.case(neurons, steps, batch))
 
-    @jax.custom_jvp
-    def spike(x):
-        return (x > 0).astype(x.dtype)
-
-    @spike.defjvp
-    def _(primals, tangents):
-        (x,), (dx,) = primals, tangents
-        slope = jax.nn.relu(1 - jnp.abs(x)) if surrogate == "triangle" else (jnp.abs(x) < 0.5).astype(x.dtype)
-        return spike(x), DAMPENING * slope * dx
+    spike = _recurrent.spike(surrogate)
 
     def loss(weights, x, target):
         w_in, w_rec, w_out = weights

@@ -66,29 +66,6 @@ def run(case):
     return loss, out, layers
 
 
-def case_of(seed, *, time=7, batch=4, inputs=3, neurons=5, outputs=3, steps=2, deterministic_input=False):
-    rng = np.random.default_rng(seed)
-
-    def layer(post, pre):
-        m = rng.normal(size=(post, pre)) / np.sqrt(pre)
-        return gbptt.Weights(m, rng.uniform(0, 0.9, (post, pre)), rng.uniform(0, 0.3, (post, pre)))
-
-    first = layer(neurons, inputs)
-    return {
-        "weights": {
-            "input": gbptt.Weights(first.m) if deterministic_input else first,
-            "recurrent": layer(neurons, neurons),
-            "output": layer(outputs, neurons),
-        },
-        "inputs": rng.uniform(0.1, 1, (time, batch, inputs)),
-        "labels": rng.integers(outputs, size=(steps, batch)),
-        "eps": rng.normal(size=(time, batch, neurons)),
-        "eps_out": rng.normal(size=(steps, batch, outputs)),
-        "alpha": 0.3,
-        "initial_state": 0.1,
-    }
-
-
 def test_the_forward_pass_gives_the_golden_values():
     loss, out, _ = run(gbptt.golden_case())
     expected = GOLDEN["forward"]
@@ -118,7 +95,7 @@ def test_the_backward_pass_gives_the_golden_values(layer, parameter):
 )
 def test_the_closed_form_equals_differentiation(sizes):
     for seed in range(3):
-        case = case_of(seed, **sizes)
+        case = gbptt.random_case(seed, **sizes)
         expected_loss, expected = gbptt.gradient(**case)
         loss, _, gradient = run(case)
         np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
@@ -130,7 +107,7 @@ def test_the_closed_form_equals_differentiation(sizes):
 
 
 def test_without_spread_the_ensemble_is_a_plain_network():
-    case = case_of(0)
+    case = gbptt.random_case(0)
     plain = {layer: gbptt.Weights(w.m) for layer, w in case["weights"].items()}
     certain = {layer: gbptt.Weights(w.m, 0 * w.m, 0 * w.m) for layer, w in case["weights"].items()}
     ensemble_loss, _, ensemble = run(case | {"weights": certain})
@@ -142,7 +119,7 @@ def test_without_spread_the_ensemble_is_a_plain_network():
 
 
 def test_absent_connections_carry_nothing_and_have_finite_gradients():
-    case = case_of(0)
+    case = gbptt.random_case(0)
     absent = {layer: gbptt.Weights(w.m, 0 * w.m + 1, w.xi) for layer, w in case["weights"].items()}
     _, out, gradient = run(case | {"weights": absent})
     assert jnp.abs(out.outputs).max() == 0
@@ -150,7 +127,7 @@ def test_absent_connections_carry_nothing_and_have_finite_gradients():
 
 
 def test_silent_input_makes_no_nan():
-    case = case_of(0) | {"initial_state": 0.0}
+    case = gbptt.random_case(0) | {"initial_state": 0.0}
     case["inputs"] = 0 * case["inputs"]
     loss, _, gradient = run(case)
     assert jnp.isfinite(loss) and all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))

@@ -11,34 +11,6 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "zou2023.json").read_tex
 DECIMALS = 1e-10  # the golden values carry ten decimals
 
 
-def random_case(seed, *, steps=2, deterministic_input=False):
-    """A small case with noise, partial absence and readout of the last `steps` of seven time steps."""
-    rng = np.random.default_rng(seed)
-    time, batch, inputs, neurons, outputs = 7, 4, 3, 5, 3
-
-    def layer(post, pre):
-        return gbptt.Weights(
-            rng.normal(size=(post, pre)) / np.sqrt(pre),
-            rng.uniform(0, 0.9, (post, pre)),
-            rng.uniform(0, 0.3, (post, pre)),
-        )
-
-    first = layer(neurons, inputs)
-    return {
-        "weights": {
-            "input": gbptt.Weights(first.m) if deterministic_input else first,
-            "recurrent": layer(neurons, neurons),
-            "output": layer(outputs, neurons),
-        },
-        "inputs": rng.uniform(0.1, 1, (time, batch, inputs)),
-        "labels": rng.integers(outputs, size=(steps, batch)),
-        "eps": rng.normal(size=(time, batch, neurons)),
-        "eps_out": rng.normal(size=(steps, batch, outputs)),
-        "alpha": 0.3,
-        "initial_state": 0.1,
-    }
-
-
 def summary(g):
     return [g.sum(), np.linalg.norm(g), g[0, 0], g[-1, -1]]
 
@@ -66,7 +38,7 @@ def test_gradient_equals_the_golden_values(layer, parameter):
 @pytest.mark.parametrize("deterministic_input", [False, True])
 @pytest.mark.parametrize("steps", [1, 7])
 def test_gradient_equals_finite_differences(steps, deterministic_input):
-    case = random_case(0, steps=steps, deterministic_input=deterministic_input)
+    case = gbptt.random_case(0, steps=steps, deterministic_input=deterministic_input)
     _, gradient = gbptt.gradient(**case)
     step = 1e-6
     compared = 0
@@ -91,7 +63,7 @@ def test_gradient_equals_finite_differences(steps, deterministic_input):
 
 
 def test_certain_weights_make_the_noise_irrelevant():
-    case = random_case(1)
+    case = gbptt.random_case(1)
     case["weights"] = {
         layer: gbptt.Weights(w.m, np.zeros_like(w.m), np.zeros_like(w.m)) for layer, w in case["weights"].items()
     }
@@ -105,7 +77,7 @@ def test_certain_weights_make_the_noise_irrelevant():
 
 
 def test_absent_weights_give_zero_outputs_and_finite_gradients():
-    case = random_case(2)
+    case = gbptt.random_case(2)
     case["weights"] = {layer: w._replace(pi=np.ones_like(w.m)) for layer, w in case["weights"].items()}
     loss, gradient = gbptt.gradient(**case)
     np.testing.assert_allclose(loss, np.log(3), rtol=1e-14)
@@ -113,7 +85,7 @@ def test_absent_weights_give_zero_outputs_and_finite_gradients():
 
 
 def test_state_noise_is_added_to_the_state():
-    case = random_case(3)
+    case = gbptt.random_case(3)
     del case["labels"]
     noise = np.zeros_like(case["eps"])
     noise[0] = 0.25
@@ -153,7 +125,7 @@ def test_projection_reaches_the_ends_of_the_range_exactly():
 
 
 def test_update_lowers_the_loss():
-    case = random_case(6, steps=1)
+    case = gbptt.random_case(6, steps=1)
     weights, state, rng = case["weights"], gbptt.adam_init(case["weights"]), np.random.default_rng(0)
     losses = []
     for _ in range(400):

@@ -323,6 +323,30 @@ def update(
     return project(weights), state, loss
 
 
+def random_case(seed, *, time=7, batch=4, inputs=3, neurons=5, outputs=3, steps=2, deterministic_input=False):
+    """A small case with noise, partial absence and readout of the last `steps` time steps."""
+    rng = np.random.default_rng(seed)
+
+    def layer(post, pre):
+        m = rng.normal(size=(post, pre)) / np.sqrt(pre)
+        return Weights(m, rng.uniform(0, 0.9, (post, pre)), rng.uniform(0, 0.3, (post, pre)))
+
+    first = layer(neurons, inputs)
+    return {
+        "weights": {
+            "input": Weights(first.m) if deterministic_input else first,
+            "recurrent": layer(neurons, neurons),
+            "output": layer(outputs, neurons),
+        },
+        "inputs": rng.uniform(0.1, 1, (time, batch, inputs)),
+        "labels": rng.integers(outputs, size=(steps, batch)),
+        "eps": rng.normal(size=(time, batch, neurons)),
+        "eps_out": rng.normal(size=(steps, batch, outputs)),
+        "alpha": 0.3,
+        "initial_state": 0.1,
+    }
+
+
 def golden_case() -> dict:
     """Returns the arguments of `gradient` for which `golden/zou2023.json` gives the result.
 
