@@ -1,5 +1,7 @@
 """Rules that run forward in time against those that run backward, in float64."""
 
+import sys
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 import retrograde as rg
 from retrograde.rules import BPTT, DNI, KFRTRL, RFLO, RKFRTRL, RTRL, UORO, EProp, KeRNL, SnAp, TruncatedBPTT
 from retrograde.rules._traces import why_not_local
+from retrograde.stepping import from_state
 
 gradient = eqx.filter_jit(eqx.filter_grad(zoo.loss))
 
@@ -381,6 +384,41 @@ def test_rtrl_is_bptt_for_any_shape(steps, batch, seed):
     inputs, targets = zoo.trial(jr.key(seed + 1), steps, batch)
     expected = gradient(network, inputs, targets, BPTT())
     assert zoo.difference(gradient(network, inputs, targets, RTRL()), expected) < 1e-11
+
+
+@pytest.mark.parametrize(
+    ("rule", "reference", "graph_neuron_synapse"),
+    [
+        (RTRL(), BPTT(), ("single", "alif", "spike_and_slab")),
+        (RTRL(), BPTT(), ("loop", "leaky_activity", "spike_and_slab")),
+        (EProp("forward"), EProp(), ("two_layers", "lif", "dense")),
+        (SnAp(1, form="forward"), SnAp(1), ("single", "lstm", "dense")),
+    ],
+)
+def test_trials_in_turn_give_the_gradient_of_all_at_once(rule, reference, graph_neuron_synapse, monkeypatch):
+    """What a CPU does with influences that exceed its cache."""
+    network = case(*graph_neuron_synapse)
+    inputs, targets = zoo.trial(jr.key(1), batch=6)
+
+    def find(rule):
+        return eqx.filter_jit(eqx.filter_grad(lambda network: zoo.loss(network, inputs, targets, rule)))(network)
+
+    expected = find(reference)
+    online = sys.modules["retrograde.rules._online"]
+    turns = set()
+    decide = online._trials_at_once
+    monkeypatch.setattr(online, "_trials_at_once", lambda *given: turns.add(decide(*given)) or decide(*given))
+    for cache in (1, 10**9):
+        monkeypatch.setattr(online, "_CACHE", cache)
+        assert zoo.difference(find(rule), expected) < 1e-12
+    assert turns == {1, 6}
+    memory = jax.eval_shape(
+        lambda: rule.begin(network, network.moments(), from_state(network, network.initial_state(6)))
+    )
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(memory))
+    monkeypatch.setattr(online, "_CACHE", size * 2 / 5)  # two trials of six, and a bit
+    assert zoo.difference(find(rule), expected) < 1e-12
+    assert turns == {1, 2, 6}
 
 
 def test_adaptive_feedback_comes_to_equal_the_weights():

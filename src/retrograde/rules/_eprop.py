@@ -1,5 +1,7 @@
 """Eligibility propagation."""
 
+from typing import ClassVar
+
 import equinox as eqx
 from jaxtyping import Array, Key
 
@@ -37,6 +39,8 @@ class EProp(AbstractOnlineRule):
         neuron's `detach_reset`. In a stack, credit passes through the layers above with their memory, where the
         authors' code sends the readout's error to every layer.
     """
+
+    apart: ClassVar[bool] = True
 
     form: str = eqx.field(static=True, default="backward")
     feedback: str = eqx.field(static=True, default="exact")

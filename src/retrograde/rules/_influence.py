@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -293,6 +293,8 @@ def gibibytes(network: Network, batch: int, itemsize: int) -> float:
 
 class AbstractInfluenceRule(AbstractOnlineRule):
     """A rule that carries influences."""
+
+    apart: ClassVar[bool] = True
 
     def begin(self, network: Network, moments: dict[str, Moments], now: Now) -> Influence:
         """No influence."""

@@ -20,6 +20,7 @@ from ..unroll import Credit, State, Trajectory, unroll
 from ._abstract import AbstractRule
 
 _RULE_STREAM = 0x52554C45  # tells the rule's own randomness from the network's noise
+_CACHE = 8 * 2**20  # bytes that a CPU's cache holds, about: trials with more memory than that are faster in turn
 
 
 class Gradient(eqx.Module):
@@ -68,6 +69,7 @@ class AbstractOnlineRule(AbstractRule):
     """
 
     learnt: ClassVar[PyTree] = None
+    apart: ClassVar[bool] = False  # whether trials know nothing of each other, so that some may run before others
 
     @property
     def paths(self) -> Credit:
@@ -232,7 +234,8 @@ class AbstractOnlineRule(AbstractRule):
         """
         if resample is not None:
             raise ValueError(f'`{type(self).__name__}` needs fixed weights: use `weights="mean-field"` or "quenched".')
-        self.check(network, inputs.shape[1], inputs.dtype.itemsize)
+        at_once = _trials_at_once(self, network, moments, from_state(network, state), inputs.shape[1])
+        self.check(network, at_once, inputs.dtype.itemsize)
         ready = self if self.learnt is not None or self.init(network) is None else self.with_learnt(self.init(network))
         learnt, rule = eqx.partition(ready, eqx.is_inexact_array)
         held = jax.lax.stop_gradient(noise)
@@ -271,33 +274,64 @@ def _run_backward(_, cotangent, perturbed, differentiated, rule, key, noise, rea
         early = jnp.zeros((steps - outputs.shape[0], *outputs.shape[1:]), outputs.dtype)
         outputs = jnp.concatenate([early, outputs])
         credits[network.readout] = outputs + credits[network.readout] if network.readout in credits else outputs
-    memory = rule.begin(network, moments, now)
     # Draws of noise follow the key the network was given; the rule's own draws need one too.
     own = jr.key(0) if key is None else key
     own_parameters = eqx.filter(network.populations, eqx.is_inexact_array)
-    total = Gradient(
+    nothing = Gradient(
         {name: jax.tree.map(jnp.zeros_like, moments[name]) for name in learning(network)},
         jax.tree.map(jnp.zeros_like, own_parameters),
     )
+    at_once = _trials_at_once(rule, network, moments, now, batch)
 
-    def advance(carry, now_given):
-        now, memory, learnt, total = carry
-        inputs, noise, drive, credit = now_given
-        drawn = draw_noise(network, moments, now.step, batch, inputs.dtype, key, noise)
-        at = linearise(network, moments, now, inputs, drawn, credit=rule.paths, drive=drive)
-        gradient, memory, learnt = rule.contract(network, moments, at, memory, credit, learnt)
-        total = jax.tree.map(jnp.add, total, gradient)
-        memory, learnt = rule.push(network, moments, at, memory, learnt, _own_key(own, now.step))
-        return (at.after, memory, learnt, total), None
+    def run(first):
+        """The gradient that some trials make, and the rule's own parameters after them."""
 
-    start = (now, memory, rule.learnt, total)
-    (_, _, after, total), _ = jax.lax.scan(advance, start, (inputs, noise, drive, credits))
+        def cut(tree, axis):
+            if at_once == batch:
+                return tree
+            return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, at_once, axis), tree)
+
+        here = Now(cut(now.neurons, 0), cut(now.older, 1), cut(now.inputs, 1), cut(now.idle, 0), now.step)
+
+        def advance(carry, now_given):
+            now, memory, learnt, total = carry
+            inputs, noise, drive, credit = now_given
+            drawn = cut(draw_noise(network, moments, now.step, batch, inputs.dtype, key, noise), 0)
+            inputs, drive, credit = cut((inputs, drive, credit), 0)
+            at = linearise(network, moments, now, inputs, drawn, credit=rule.paths, drive=drive)
+            gradient, memory, learnt = rule.contract(network, moments, at, memory, credit, learnt)
+            total = jax.tree.map(jnp.add, total, gradient)
+            memory, learnt = rule.push(network, moments, at, memory, learnt, _own_key(own, now.step))
+            return (at.after, memory, learnt, total), None
+
+        start = (here, rule.begin(network, moments, here), rule.learnt, nothing)
+        (_, _, after, total), _ = jax.lax.scan(advance, start, (inputs, noise, drive, credits))
+        return total, after
+
+    if at_once == batch:
+        total, after = run(0)
+    else:
+        turns = jnp.arange(0, batch, at_once)
+        total, _ = jax.lax.scan(lambda sum, first: (jax.tree.map(jnp.add, sum, run(first)[0]), None), nothing, turns)
+        after = None
     whole = _complete(total.weights, moments)
     here = _assemble(network, total, eqx.filter(network, eqx.is_inexact_array))
     # What the rule has learnt leaves by the way of a gradient: old minus new.
     change = learnt if after is None else learnt.with_learnt(jax.tree.map(jnp.subtract, rule.learnt, after))
     none = jax.tree.map(jnp.zeros_like, eqx.filter((state, inputs, drive), eqx.is_inexact_array))
     return here, whole, change, *none
+
+
+def _trials_at_once(
+    rule: AbstractOnlineRule, network: Network, moments: dict[str, Moments], now: Now, batch: int
+) -> int:
+    """How many trials to run side by side: all, or on a CPU as many as have a memory that fits into its cache."""
+    if not rule.apart or jax.default_backend() != "cpu":
+        return batch
+    memory = jax.eval_shape(lambda: rule.begin(network, moments, now))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(memory))
+    fitting = [n for n in range(2, batch + 1) if batch % n == 0 and n * size <= batch * _CACHE]
+    return max(fitting, default=1)
 
 
 def _check_shape(what: str, array: Array, wanted: tuple[int, ...]) -> None:

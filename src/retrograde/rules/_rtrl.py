@@ -18,7 +18,8 @@ class RTRL(AbstractInfluenceRule):
     with $q_t$ the derivative of the step's loss with respect to the memory before it. $\bar M_t$ is made of the
     effects of the currents (weights belong to one neuron each), not of one product for each weight.
 
-    Memory: trials × states × weights. Time per step: that × states.
+    Memory: trials × states × weights. Time per step: that × states. Of a batch a CPU takes as many trials at once
+    as its cache holds.
 
     Attributes:
         limit_gib: Largest influence that is accepted [GiB].

@@ -1,5 +1,7 @@
 """Sparse n-step approximation of RTRL."""
 
+from typing import ClassVar
+
 import equinox as eqx
 
 from ..network import Network
@@ -32,6 +34,8 @@ class SnAp(AbstractOnlineRule):
         Menick et al. (2021), ICLR, arXiv:2006.07232. Differs: connections outside loops are never cut, so that every
         layer of a stack keeps its credit.
     """
+
+    apart: ClassVar[bool] = True
 
     n: int = eqx.field(static=True, default=1)
     form: str | None = eqx.field(static=True, default=None)
