@@ -3,6 +3,10 @@
 from retrograde.analysis._alignment import Alignment as Alignment
 from retrograde.analysis._alignment import align as align
 from retrograde.analysis._alignment import gradient_alignment as gradient_alignment
+from retrograde.analysis._components import Drift as Drift
+from retrograde.analysis._components import PrincipalComponents as PrincipalComponents
+from retrograde.analysis._components import drift_and_spread as drift_and_spread
+from retrograde.analysis._components import principal_components as principal_components
 from retrograde.analysis._confusion import confusion_matrix as confusion_matrix
 from retrograde.analysis._connections import (
     ConnectionShares as ConnectionShares,
@@ -30,3 +34,6 @@ from retrograde.analysis._lags import credit_by_lag as credit_by_lag
 from retrograde.analysis._operations import Operations as Operations
 from retrograde.analysis._operations import count_operations as count_operations
 from retrograde.analysis._pareto import pareto_front as pareto_front
+from retrograde.analysis._selectivity import Selectivity as Selectivity
+from retrograde.analysis._selectivity import classify_units as classify_units
+from retrograde.analysis._selectivity import selectivity_index as selectivity_index

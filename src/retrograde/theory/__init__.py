@@ -1,5 +1,6 @@
 """What can be said in closed form: predictions that simulations are held against."""
 
+from ._feature_toy import FeatureLearning, feature_learning
 from ._perturbation import (
     LinearTask,
     PerturbationRule,
@@ -13,12 +14,14 @@ from ._perturbation import (
 from ._tangent_kernel import TangentKernel, WideEnsemble, linearised_training, relu_integrals, tangent_kernel
 
 __all__ = [
+    "FeatureLearning",
     "LinearTask",
     "PerturbationRule",
     "TangentKernel",
     "WideEnsemble",
     "added_error",
     "decay_factor",
+    "feature_learning",
     "final_error",
     "irrelevant_variance",
     "learning_curve",
