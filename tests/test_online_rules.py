@@ -538,6 +538,26 @@ def test_neurons_that_see_each_other_are_refused(rule):
     assert rule.prepare(network, key=jr.key(0)).populations == network.populations
 
 
+def test_a_number_of_numpy_is_a_constant_as_one_of_python_is():
+    network = case("single", "lif", "dense", rg.neurons.LeakyReadout(zoo.OUTPUTS, tau=5.0))
+    populations = {
+        "hidden": rg.neurons.LIF(zoo.SIZE, tau_mem=np.float64(20.0), surrogate=rg.neurons.Triangle(0.8)),
+        "readout": rg.neurons.LeakyReadout(zoo.OUTPUTS, tau=np.float64(5.0)),
+    }
+    given = rg.Network(populations, network.projections.values(), inputs=zoo.INPUTS, readout="readout")
+    assert not jax.tree.leaves(eqx.filter(given.populations, eqx.is_inexact_array))
+    check(given, EProp("forward"), EProp())
+
+
+def test_a_stream_keeps_its_shapes():
+    network = case("single", "vanilla", "dense")
+    stream = RTRL().start(network, 2, key=jr.key(0))
+    with pytest.raises(ValueError, match=r"`inputs` must have shape \(2, 3\) in this stream, got \(4, 3\)"):
+        RTRL().step(network, stream, jnp.ones((4, zoo.INPUTS)))
+    with pytest.raises(ValueError, match=r"`credit` must have shape \(2, 2\) in this stream, got \(4, 2\)"):
+        RTRL().gradient(network, stream, jnp.ones((4, zoo.OUTPUTS)))
+
+
 def test_feedback_that_is_not_finite_is_refused():
     network = case("single", "vanilla", "dense")
     readout = network.projections["hidden->readout"]
