@@ -13,6 +13,7 @@ _MODULES = (
     "feedback",
     "losses",
     "neurons",
+    "papers",
     "plots",
     "recipes",
     "report",

@@ -29,11 +29,19 @@ from retrograde.analysis._coverage import (
 from retrograde.analysis._coverage import (
     uncovered as uncovered,
 )
+from retrograde.analysis._half_way import half_way as half_way
 from retrograde.analysis._lags import CreditByLag as CreditByLag
 from retrograde.analysis._lags import credit_by_lag as credit_by_lag
 from retrograde.analysis._operations import Operations as Operations
 from retrograde.analysis._operations import count_operations as count_operations
 from retrograde.analysis._pareto import pareto_front as pareto_front
+from retrograde.analysis._psychometric import Psychometric as Psychometric
+from retrograde.analysis._psychometric import combined_spread as combined_spread
+from retrograde.analysis._psychometric import fit_psychometric as fit_psychometric
+from retrograde.analysis._removal import RemovalCurves as RemovalCurves
+from retrograde.analysis._removal import choose_connections as choose_connections
+from retrograde.analysis._removal import removal_curves as removal_curves
+from retrograde.analysis._removal import remove_connections as remove_connections
 from retrograde.analysis._selectivity import Selectivity as Selectivity
 from retrograde.analysis._selectivity import classify_units as classify_units
 from retrograde.analysis._selectivity import selectivity_index as selectivity_index

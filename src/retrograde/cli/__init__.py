@@ -16,6 +16,7 @@ from retrograde.cli._errors import Interrupted, explain
 from retrograde.cli._evaluate import evaluate
 from retrograde.cli._list import list_parts
 from retrograde.cli._report import report
+from retrograde.cli._reproduce import papers, reproduce
 from retrograde.cli._resume import resume
 from retrograde.cli._sample import sample
 from retrograde.cli._train import train
@@ -31,10 +32,12 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(compare)
+app.command()(reproduce)
 app.command()(resume)
 app.command()(evaluate)
 app.command()(sample)
 app.command()(report)
+app.command()(papers)
 app.command("list")(list_parts)
 app.add_typer(data_app, name="data")
 app.command()(doctor)

@@ -5,7 +5,7 @@ import typer
 
 from retrograde.cli._errors import Failure, resumable
 from retrograde.cli._print import Json, print_json, print_table, say
-from retrograde.cli._progress import comparison_progress
+from retrograde.cli._progress import stage_progress
 
 
 def compare(
@@ -73,7 +73,7 @@ def run_comparison(plan: Any, contenders: Any, folder: Path, json: bool) -> None
     """Runs what `compare` or `resume` was asked for, and prints what came out."""
     from retrograde import comparison
 
-    with resumable(folder), comparison_progress() as show:
+    with resumable(folder), stage_progress() as show:
         found = comparison.run_contenders(
             plan.name,
             contenders,

@@ -24,8 +24,13 @@ class Failure(Exception):
 
 
 @contextlib.contextmanager
-def resumable(folder: Path) -> Iterator[None]:
-    """Says how to go on when a run is interrupted by Ctrl-C or told to end (SIGTERM)."""
+def resumable(folder: Path, command: str | None = None) -> Iterator[None]:
+    """Says how to go on when a run is interrupted by Ctrl-C or told to end (SIGTERM).
+
+    Args:
+        folder: Where it is kept.
+        command: What goes on with it; `retrograde resume` if `None`.
+    """
     in_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _terminate) if in_main_thread else None
     try:
@@ -34,7 +39,7 @@ def resumable(folder: Path) -> Iterator[None]:
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
         raise Interrupted(
             f"retrograde: interrupted; what was learnt up to the last checkpoint is kept in {folder}\n"
-            f"go on with: retrograde resume {folder}",
+            f"go on with: {command or f'retrograde resume {folder}'}",
             number,
         ) from None
     finally:

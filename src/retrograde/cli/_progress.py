@@ -27,11 +27,11 @@ def live_progress(quiet: bool = False) -> Iterator[Callable[[Any], None]]:
 
 
 @contextlib.contextmanager
-def comparison_progress() -> Iterator[Callable[[Any], None]]:
-    """Shows how far a comparison is.
+def stage_progress() -> Iterator[Callable[[Any], None]]:
+    """Shows how far a job of several parts is.
 
     Yields:
-        A function for `comparison.run_contenders(on_progress=...)`.
+        A function for the `on_progress` of `comparison.run_contenders` and `papers.reproduce`.
     """
     with _bar(False) as update:
 

@@ -13,9 +13,6 @@ from retrograde.comparison._plan import Measuring as Measuring
 from retrograde.comparison._plan import Plan as Plan
 from retrograde.comparison._plan import read_plan as read_plan
 from retrograde.comparison._run import (
-    Stage as Stage,
-)
-from retrograde.comparison._run import (
     check_contenders as check_contenders,
 )
 from retrograde.comparison._run import (

@@ -11,10 +11,11 @@ from retrograde import recipes
 from retrograde.comparison._contender import Contender
 from retrograde.comparison._outcome import Comparison
 from retrograde.comparison._plan import Measuring, slug
-from retrograde.comparison._run import Stage, run_contenders
+from retrograde.comparison._run import run_contenders
 from retrograde.network import Network
 from retrograde.rules import AbstractRule
 from retrograde.tasks import AbstractTask
+from retrograde.training import Stage
 
 Maker = Callable[[AbstractTask, Key[Array, ""]], Network]
 

@@ -1,7 +1,6 @@
 """One of those compared: trained, and measured while it trains."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,15 @@ import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import PyTree
 
 from retrograde import analysis, training
 from retrograde.comparison._plan import Measuring, slug
 from retrograde.network import Network
 from retrograde.recipes import Recipe, to_toml
-from retrograde.report import Measures, draw_figure, measure, read_record, write_file
+from retrograde.report import Measures, draw_figure, measure, plain, read_json, read_record, write_file, write_json
 from retrograde.tasks import AbstractTask
-from retrograde.training import DivergedError, Progress, RunError
+from retrograde.training import DivergedError, Progress
 
 PROBES, COST = "probes.json", "cost.json"
 
@@ -194,34 +193,3 @@ def _credit(contender, network, rule_state, measuring) -> dict[str, Any]:
 def read_probes(folder: Path) -> dict[int, dict[str, Any]]:
     """What was measured while training, by number of updates made."""
     return {int(step): found for step, found in read_json(folder / PROBES, {}).items()}
-
-
-def read_json(path: Path, default: Any) -> Any:
-    """Reads a file that `write_json` wrote; `default` if there is none.
-
-    Raises:
-        RunError: If it is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return default
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}. Put back a copy, or name another folder") from error
-
-
-def write_json(path: Path, content: Any) -> Path:
-    """Writes a file whole or not at all."""
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    return write_file(path, lambda new: new.write_text(text, encoding="utf-8"))
-
-
-def plain(value: Any) -> float | None:
-    """A number as JSON has it, `None` for NaN."""
-    value = float(value)
-    return None if np.isnan(value) else value
-
-
-def numbers(values: Any) -> Float[np.ndarray, "..."]:
-    """Numbers from JSON, NaN for `None`."""
-    return np.array(values, dtype=float)

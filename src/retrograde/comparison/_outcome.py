@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from retrograde.comparison._contender import COST, Contender, numbers, plain, read_json, read_probes, write_json
-from retrograde.report import Measures, write_file
+from retrograde.comparison._contender import COST, Contender, read_probes
+from retrograde.report import Measures, numbers, plain, read_json, write_file, write_json
 from retrograde.training import History, read_history
 
 FORMAT = 1

@@ -5,32 +5,16 @@ from typing import Any
 
 from retrograde import recipes, training
 from retrograde.analysis import CoverageError
-from retrograde.comparison._contender import COST, Contender, read_json, run_contender, write_json
+from retrograde.comparison._contender import COST, Contender, run_contender
 from retrograde.comparison._figures import draw_sheet
 from retrograde.comparison._forecast import missing
 from retrograde.comparison._outcome import Comparison, read_outcome
 from retrograde.comparison._page import write_comparison_page
 from retrograde.comparison._plan import Entry, Measuring, Plan, slug
-from retrograde.training import Progress, RunError
+from retrograde.report import read_json, write_json
+from retrograde.training import RunError, Stage
 
 PLAN = "plan.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """How far a comparison is; handed to `on_progress`.
-
-    Attributes:
-        number: Which contender, from 1; of `total`.
-        total: How many there are.
-        label: What it is called.
-        progress: How far its training is; `None` while something else is done.
-    """
-
-    number: int
-    total: int
-    label: str
-    progress: Progress | None
 
 
 def contenders_of(plan: Plan) -> list[Contender]:

@@ -1,8 +1,12 @@
 """What a run comes to: measured, drawn, and written as one page."""
 
 from retrograde.report._figure import draw_figure as draw_figure
+from retrograde.report._files import numbers as numbers
+from retrograde.report._files import plain as plain
+from retrograde.report._files import read_json as read_json
 from retrograde.report._files import save_arrays as save_arrays
 from retrograde.report._files import write_file as write_file
+from retrograde.report._files import write_json as write_json
 from retrograde.report._html import html_figure as html_figure
 from retrograde.report._html import html_page as html_page
 from retrograde.report._html import html_table as html_table

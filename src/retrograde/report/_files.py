@@ -1,9 +1,11 @@
 import contextlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from retrograde.training import RunError
 
@@ -38,3 +40,34 @@ def write_file(path: Path, write: Callable[[Path], Any]) -> Path:
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays by name, without pickle."""
     np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def read_json(path: Path, default: Any) -> Any:
+    """Reads a file that `write_json` wrote; `default` if there is none.
+
+    Raises:
+        RunError: If it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return default
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}. Put back a copy, or name another folder") from error
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Writes a file whole or not at all."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_file(path, lambda new: new.write_text(text, encoding="utf-8"))
+
+
+def plain(value: Any) -> float | None:
+    """A number as JSON has it, `None` for NaN."""
+    value = float(value)
+    return None if np.isnan(value) else value
+
+
+def numbers(values: Any) -> Float[np.ndarray, "..."]:
+    """Numbers from JSON, NaN for `None`."""
+    return np.array(values, dtype=float)

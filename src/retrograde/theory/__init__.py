@@ -1,6 +1,7 @@
 """What can be said in closed form: predictions that simulations are held against."""
 
 from ._feature_toy import FeatureLearning, feature_learning
+from ._finite_width import FiniteEnsemble, FiniteTraining, finite_ensemble, finite_kernel, finite_training
 from ._perturbation import (
     LinearTask,
     PerturbationRule,
@@ -15,6 +16,8 @@ from ._tangent_kernel import TangentKernel, WideEnsemble, linearised_training, r
 
 __all__ = [
     "FeatureLearning",
+    "FiniteEnsemble",
+    "FiniteTraining",
     "LinearTask",
     "PerturbationRule",
     "TangentKernel",
@@ -23,6 +26,9 @@ __all__ = [
     "decay_factor",
     "feature_learning",
     "final_error",
+    "finite_ensemble",
+    "finite_kernel",
+    "finite_training",
     "irrelevant_variance",
     "learning_curve",
     "linearised_training",

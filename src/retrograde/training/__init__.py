@@ -9,8 +9,8 @@ from ._evaluate import Evaluation, evaluate, task_loss
 from ._fit import fit, load_network
 from ._history import History, read_history
 from ._optimisers import clip_by_spectral_norm, halving, optimiser
-from ._result import Progress, Result
-from ._run import Run, read_run
+from ._result import Progress, Result, Stage
+from ._run import Run, origin, read_run
 
 __all__ = [
     "CheckpointError",
@@ -23,6 +23,7 @@ __all__ = [
     "Result",
     "Run",
     "RunError",
+    "Stage",
     "Update",
     "clip_by_spectral_norm",
     "compile_cache",
@@ -32,6 +33,7 @@ __all__ = [
     "halving",
     "load_network",
     "optimiser",
+    "origin",
     "read_history",
     "read_run",
     "task_loss",

@@ -44,6 +44,23 @@ class Progress:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stage:
+    """How far a job of several parts is; handed to `on_progress`.
+
+    Attributes:
+        number: Which part, from 1; of `total`.
+        total: How many there are.
+        label: What it is called.
+        progress: How far its training is; `None` while something else is done.
+    """
+
+    number: int
+    total: int
+    label: str
+    progress: Progress | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """A trained network and how it got there.
 

@@ -46,7 +46,7 @@ class Run:
                 if (self.folder / "run.json").exists():
                     self._check_settings(settings)
                 else:
-                    self._write_json("run.json", _origin() | {"settings": settings, "recipe": recipe})
+                    self._write_json("run.json", origin() | {"settings": settings, "recipe": recipe})
         except BaseException:
             self.close()
             raise
@@ -175,7 +175,8 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         ) from error
 
 
-def _origin() -> dict:
+def origin() -> dict:
+    """When, with what, and on what machine something is run: for the record."""
     versions = {}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
