@@ -21,6 +21,15 @@ import jax
 import jaxtyping
 import pytest
 
+# The compiler's quickest way: most of a test's time is compilation. Read when JAX meets its first device.
+flags = os.environ.get("XLA_FLAGS")
+os.environ["XLA_FLAGS"] = f"{flags or ''} --xla_backend_optimization_level=0"
+jax.devices()
+if flags is None:
+    del os.environ["XLA_FLAGS"]
+else:
+    os.environ["XLA_FLAGS"] = flags
+
 # By `config`, not by the environment: what tests start as a process runs as a user would run it.
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def reproduce(
     paper: Paper,
     folder: str | Path,
     *,
-    scale: Scale = "laptop",
+    scale: str = "laptop",
     seeds: int = 3,
     claims: Sequence[str] = (),
     again: bool = False,
@@ -200,7 +201,7 @@ def read_outcome(claim: Claim, folder: Path, scale: Scale | None) -> Outcome:
             with np.load(path.with_suffix(".npz")) as file:
                 arrays = dict(file)
             return Outcome(claim, at, judged, found["seconds"], found["origin"] | {"seeds": found["seeds"]}, arrays)
-        except (KeyError, TypeError, OSError, ValueError) as error:
+        except (KeyError, TypeError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(
                 f"{path} or its .npz is damaged ({error}); remove both, and the claim will be measured again"
             ) from error

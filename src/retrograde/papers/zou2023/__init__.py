@@ -36,8 +36,8 @@ authors did.
                 Band(
                     "iterations",
                     "iterations until then",
-                    low=200,
-                    high=500,
+                    low=200.0,
+                    high=500.0,
                     paper="346",
                     source="runs of the authors' programs by us stopped at 305, 325 and 412",
                 ),
@@ -98,7 +98,7 @@ authors did.
             measure=multisensory.measure_psychometric,
             draw=multisensory.draw_psychometric,
             shows='Share of "high" choices against rate for vision, sound and both; and the spreads of the fits.',
-            minutes={"smoke": 0.1, "laptop": 1, "paper": 3},
+            minutes={"smoke": 0.1, "laptop": 1.0, "paper": 3.0},
         ),
         Claim(
             key="multisensory-connections",
@@ -147,7 +147,7 @@ authors did.
             measure=multisensory.measure_removal,
             draw=multisensory.draw_removal,
             shows="Right answers fall as very important connections go, and stay as others go.",
-            minutes={"smoke": 0.1, "laptop": 0.4, "paper": 4},
+            minutes={"smoke": 0.1, "laptop": 0.4, "paper": 4.0},
             size=(6.0, 3.4),
         ),
         Claim(
@@ -216,7 +216,7 @@ authors did.
             measure=digits.measure_rows,
             draw=digits.draw_accuracy,
             shows="Test accuracy against updates of ensembles and plain weights; and at the end by way to run it.",
-            minutes={"smoke": 0.3, "laptop": 4, "paper": 90},
+            minutes={"smoke": 0.3, "laptop": 4.0, "paper": 90.0},
         ),
         Claim(
             key="rows-order",
@@ -272,7 +272,7 @@ authors did.
             measure=digits.measure_removal,
             draw=digits.draw_removal,
             shows="Accuracy as certain, random and most absent connections go.",
-            minutes={"smoke": 0.1, "laptop": 0.5, "paper": 3},
+            minutes={"smoke": 0.1, "laptop": 0.5, "paper": 3.0},
             size=(6.0, 3.4),
         ),
         Claim(
@@ -342,7 +342,7 @@ authors did.
             measure=digits.measure_pooled,
             draw=digits.draw_accuracy,
             shows="Test accuracy against updates of ensembles and plain weights.",
-            minutes={"smoke": 0.2, "laptop": 6, "paper": 6},
+            minutes={"smoke": 0.2, "laptop": 6.0, "paper": 6.0},
         ),
         Claim(
             key="pixels",
@@ -356,7 +356,7 @@ authors did.
             measure=digits.measure_full_pixels,
             draw=digits.draw_accuracy,
             shows="Test accuracy against updates of ensembles and plain weights.",
-            minutes={"paper": 900},
+            minutes={"paper": 900.0},
         ),
         Claim(
             key="stochastic-plasticity",
@@ -395,7 +395,7 @@ authors did.
             measure=plasticity.measure_plasticity,
             draw=plasticity.draw_plasticity,
             shows="Test accuracy of six trainings in five tests.",
-            minutes={"smoke": 0.4, "laptop": 6, "paper": 12},
+            minutes={"smoke": 0.4, "laptop": 6.0, "paper": 12.0},
             size=(8.0, 3.4),
         ),
         Claim(
@@ -414,7 +414,7 @@ authors did.
             measure=theory.measure_kernel,
             draw=theory.draw_kernel,
             shows="The kernel between two inputs against their angle: the limit's curve, and finite networks on it.",
-            minutes={"smoke": 0.3, "laptop": 0.6, "paper": 60},
+            minutes={"smoke": 0.3, "laptop": 0.6, "paper": 60.0},
             size=(6.0, 3.4),
         ),
         Claim(
@@ -435,7 +435,7 @@ authors did.
             measure=theory.measure_training,
             draw=theory.draw_training,
             shows="Training loss against updates of networks and of the theory, for growing width.",
-            minutes={"smoke": 0.3, "laptop": 4, "paper": 60},
+            minutes={"smoke": 0.3, "laptop": 4.0, "paper": 60.0},
             size=(11.0, 3.0),
         ),
         Claim(

@@ -57,10 +57,14 @@ def watch_connections(network: Network) -> dict[str, Array]:
     return found
 
 
+def rows_recipe(lab: Lab) -> recipes.Recipe:
+    """What the ensembles that read row by row are trained by."""
+    return changed(lab.pick(smoke="digits-rows-3000", laptop="digits-rows-3000", paper="digits-full"), **_short(lab))
+
+
 def rows(lab: Lab) -> tuple[list[Result], dict[str, np.ndarray]]:
     """The ensembles that read row by row, and their connections over training, `"moment seed …"`."""
-    name = lab.pick(smoke="digits-rows-3000", laptop="digits-rows-3000", paper="digits-full")
-    recipe = changed(name, **_short(lab))
+    recipe = rows_recipe(lab)
     every = lab.pick(smoke=5, laptop=50, paper=500)
     moments = range(0, recipe.training.steps + 1, every)
     results, seen = zip(*lab.train_recipe("rows", recipe, watch=watch_connections, at=moments), strict=True)
@@ -75,12 +79,12 @@ def rows_plain(lab: Lab) -> list[Result]:
 
 
 def _short(lab: Lab) -> dict[str, int]:
-    return lab.pick(smoke={"training__steps": 20, "training__validate_every": 10}, laptop={}, paper={})
+    return lab.pick(smoke={"training__steps": 20, "training__validate_every": 20}, laptop={}, paper={})
 
 
 def accuracies(results: Sequence[Result], lab: Lab, weights: str) -> np.ndarray:
     """Test accuracy of each seed, mean over draws."""
-    samples = lab.pick(smoke=2, laptop=20, paper=20)
+    samples = lab.pick(smoke=1, laptop=20, paper=20)
     return np.array([result.evaluate(weights=weights, samples=samples).accuracy for result in results])
 
 
@@ -141,7 +145,7 @@ def pooled(lab: Lab) -> tuple[list[Result], list[Result]]:
         "digits-pixels",
         task__pool=4,
         training__steps=steps,
-        training__validate_every=lab.pick(smoke=5, laptop=100, paper=100),
+        training__validate_every=lab.pick(smoke=10, laptop=100, paper=100),
         training__checkpoint_every=250,
     )
     return _both(lab, "pooled", recipe)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -39,6 +40,11 @@ def pair(steps: int, angle: float) -> Float[Array, "time sample channel"]:
     return jnp.array([first[:steps], second[:steps]]).T[:, :, None]
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def _kernels(start, neurons, inputs, keys):
+    return jax.lax.map(lambda key: finite_kernel(start, neurons, inputs, key), keys)
+
+
 def measure_kernel(lab: Lab) -> Finding:
     """The kernel against published values, and finite networks against the kernel."""
     error = 0.0
@@ -52,7 +58,7 @@ def measure_kernel(lab: Lab) -> Finding:
         inputs = pair(2, angle)
         theory.append(np.asarray(tangent_kernel(start, inputs).total))
         keys = jr.split(jr.fold_in(lab.key(900), place), draws)
-        finite.append(np.asarray(jax.lax.map(lambda key, x=inputs: finite_kernel(start, neurons, x, key), keys)))
+        finite.append(np.asarray(_kernels(start, neurons, inputs, keys)))
     limit, networks = np.stack(theory), np.stack(finite)  # "angle sample other", "angle draw sample other"
     standard = networks.std(axis=1) / math.sqrt(draws)
     away = np.abs(networks.mean(axis=1) - limit)
@@ -109,7 +115,7 @@ def measure_training(lab: Lab) -> Finding:
             )
             linear = linearised_training(kernel, found.outputs[0], targets, rate=rate, steps=steps)
             for target, outputs in ((losses, found.outputs), (predicted, linear)):
-                target[place, seed] = 0.5 * jnp.mean((outputs[:, :train] - targets) ** 2, axis=1)
+                target[place, seed] = 0.5 * jnp.mean((outputs[:, :train] - targets[None]) ** 2, axis=1)
             change[place, seed] = found.change
     away = np.abs(losses / predicted - 1)
     eighth = away[:, :, min(8, steps)]
