@@ -34,15 +34,21 @@ def outcome_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
 
 
 def _number(value: float, band: Band) -> str:
-    scale, unit = (100.0, " %") if band.unit == "%" else (1.0, f" {band.unit}" if band.unit else "")
+    scale, unit = _unit(band)
     return f"{_plain(scale * value)}{unit}"
 
 
-def _plain(value: float) -> str:
-    """Three digits, without powers of ten where people would not write them."""
+def _unit(band: Band) -> tuple[float, str]:
+    return (100.0, " %") if band.unit == "%" else (1.0, f" {band.unit}" if band.unit else "")
+
+
+def _plain(value: float, digits: int = 3) -> str:
+    """So many digits, without powers of ten where people would not write them."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.0f}" if abs(value) >= 1000 or value == 0 else f"{value:.3g}"
-    return f"{value:.2e}"
+        text = f"{value:.0f}" if abs(value) >= 1000 or value == 0 else f"{value:.{digits}g}"
+    else:
+        text = f"{value:.{digits - 1}e}"
+    return text.replace("-", "−")
 
 
 def _wanted(band: Band) -> str:
@@ -59,7 +65,8 @@ def _ours(judged: Judged) -> str:
         return "not a number"
     if len(values) == 1:
         return _number(judged.mean, judged.band)
-    return f"{_number(judged.mean, judged.band)} ± {_number(float(values.std()), judged.band)}"
+    scale, unit = _unit(judged.band)
+    return f"{_plain(scale * judged.mean)} ± {_plain(scale * float(values.std()), 2)}{unit}"
 
 
 def _verdict(judged: Judged) -> str:

@@ -174,7 +174,7 @@ authors did.
             statement="Neural activity is low-dimensional: three components hold more than 85 % of its variance.",
             where="reported of the text",
             how="24 conditions, time step 20 ms, mean of trials; single trials, which have the noise's dimensions too.",
-            bands=(Band("three", "variance in three components", low=0.85, unit="%", paper="> 85 %"),),
+            bands=(Band("average", "variance in three components", low=0.85, unit="%", paper="> 85 %"),),
             measure=multisensory.measure_components,
             draw=multisensory.draw_components,
             shows="Variance against components; trajectories of low and high rates part from a common start.",

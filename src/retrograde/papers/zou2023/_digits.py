@@ -16,7 +16,7 @@ from retrograde.network import Network
 from retrograde.papers._claim import Finding
 from retrograde.papers._lab import Lab
 from retrograde.papers.zou2023._ensemble import RECURRENT, slab
-from retrograde.plots import colour
+from retrograde.plots import colour, plot_curves, plot_distribution, plot_removal, plot_trajectories, plot_variance
 from retrograde.synapses import SpikeAndSlab
 from retrograde.training import Result, evaluate
 
@@ -118,13 +118,11 @@ def compare_with_plain(lab: Lab, ensembles: Sequence[Result], plain: Sequence[Re
 def draw_accuracy(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     """Accuracy against updates; and of each way to run the ensemble."""
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    for number, (name, words) in enumerate((("ensemble", "ensemble"), ("plain", "plain weights"))):
-        values = 100 * arrays[f"{name}.accuracy"]
-        mean, sd = values.mean(0), values.std(0)
-        left.plot(arrays[f"{name}.step"], mean, color=colour(number), linestyle="-:"[number], label=words)
-        left.fill_between(arrays[f"{name}.step"], mean - sd, mean + sd, color=colour(number), alpha=0.2, linewidth=0)
-    left.set(xlabel="update", ylabel="test accuracy (%)")
-    left.legend(frameon=False, fontsize=8)
+    curves = {
+        words: (arrays[f"{name}.step"], 100 * arrays[f"{name}.accuracy"])
+        for name, words in (("ensemble", "ensemble"), ("plain", "plain weights"))
+    }
+    plot_curves(curves, ylabel="test accuracy (%)", ax=left)
     ways = ("mean-field", "annealed", "quenched", "plain")
     for number, way in enumerate(ways):
         values = 100 * arrays[f"at.{way}"]
@@ -202,16 +200,14 @@ def measure_order(lab: Lab) -> Finding:
 def draw_order(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     """How far each entropy has come on its way, by layer."""
     for ax, layer in zip(figure.subplots(1, 3, sharey=True), LAYERS.values(), strict=True):
-        for number, (kind, words) in enumerate((("S_xi", "slab S_Ξ"), ("S_pi", "presence S_π"))):
-            curves = arrays[f"{layer}.{kind}"]
-            way = (curves - curves[:, :1]) / (curves[:, -1:] - curves[:, :1])
-            mean, sd = 100 * way.mean(0), 100 * way.std(0)
-            ax.plot(arrays["step"], mean, color=colour(number), linestyle="-:"[number], label=words)
-            ax.fill_between(arrays["step"], mean - sd, mean + sd, color=colour(number), alpha=0.2, linewidth=0)
+        curves = {}
+        for kind, words in (("S_xi", "slab S_Ξ"), ("S_pi", "presence S_π")):
+            entropy = arrays[f"{layer}.{kind}"]
+            way = (entropy - entropy[:, :1]) / (entropy[:, -1:] - entropy[:, :1])
+            curves[words] = (arrays["step"], 100 * way)
+        plot_curves(curves, ylabel="change so far (% of the whole)", ax=ax)
         ax.axhline(50, color="black", linestyle=":", linewidth=0.8)
-        ax.set(xlabel="update", title=layer)
-    figure.axes[0].set(ylabel="change so far (% of the whole)")
-    figure.axes[0].legend(frameon=False, fontsize=8)
+        ax.set_title(layer)
 
 
 def measure_distributions(lab: Lab) -> Finding:
@@ -238,18 +234,12 @@ def measure_distributions(lab: Lab) -> Finding:
 
 def draw_distributions(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     """Histograms of m, π, Ξ for each layer at four moments."""
-    axes = figure.subplots(3, 3)
     labels = {"m": "m (current per activity)", "pi": "absence π", "xi": "variance Ξ"}
-    for row, layer in zip(axes, LAYERS.values(), strict=True):
+    for row, layer in zip(figure.subplots(3, 3), LAYERS.values(), strict=True):
         for ax, (name, label) in zip(row, labels.items(), strict=True):
-            values = arrays[f"{layer}.{name}"]
-            low, high = float(values.min()), float(values.max())
-            edges = np.linspace(low, high if high > low else low + 1, 41)
-            for number, (step, one) in enumerate(zip(arrays["step"], values, strict=True)):
-                counts, _ = np.histogram(one, edges)
-                ax.stairs(100 * counts / one.size, edges, color=colour(number), label=f"update {step}")
-            ax.set(xlabel=label, ylabel=f"{layer} (%)", yscale="log")
-    axes[0][0].legend(frameon=False, fontsize=7)
+            moments = zip(arrays["step"], arrays[f"{layer}.{name}"], strict=True)
+            values = {f"update {step}": value for step, value in moments}
+            plot_distribution(values, xlabel=f"{label}, {layer}", ax=ax, bins=40)
 
 
 def measure_removal(lab: Lab) -> Finding:
@@ -289,16 +279,15 @@ def measure_removal(lab: Lab) -> Finding:
 
 def draw_removal(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     """Accuracy against the share that was removed."""
-    ax = figure.subplots()
     names = ("certain (π = 0, Ξ = 0)", "as many at random", "as many with the largest π")
-    for number, name in enumerate(names):
-        found = 100 * arrays["accuracy"][:, number]
-        look: dict[str, Any] = {"color": colour(number), "marker": "os^"[number], "markersize": 4}
-        ax.errorbar(100 * arrays["fractions"], found.mean(0), found.std(0), label=name, **look)
-    ax.axhline(10, color="black", linestyle=":", linewidth=1)
-    ax.annotate("chance", (0, 11), fontsize=8)
-    ax.set(xlabel="removed (% of the number of certain connections)", ylabel="test accuracy (%)")
-    ax.legend(frameon=False, fontsize=8)
+    plot_removal(
+        arrays["fractions"],
+        {name: 100 * arrays["accuracy"][:, number] for number, name in enumerate(names)},
+        xlabel="removed (% of the number of certain connections)",
+        ylabel="test accuracy (%)",
+        chance=10.0,
+        ax=figure.subplots(),
+    )
 
 
 @eqx.filter_jit
@@ -326,28 +315,17 @@ def measure_components(lab: Lab) -> Finding:
     for name, results in read.items():
         activity, labels = record(results, lab, (1, 5, 9), 10)
         found = [analysis.principal_components(one) for one in activity]
-        shares[name] = np.stack([np.cumsum(one.shares)[:10] for one in found])
+        shares[name] = np.stack([one.shares[:10] for one in found])
         arrays |= {name: shares[name], f"{name}.path": found[0].project(activity[0], 3), "label": labels}
-    return Finding({name: share[:, 2] for name, share in shares.items()}, arrays)
+    return Finding({name: share[:, :3].sum(axis=1) for name, share in shares.items()}, arrays)
 
 
 def draw_components(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     """Share of variance against components, and trajectories of three digits."""
-    left = figure.add_subplot(1, 2, 1)
-    for number, (name, words) in enumerate((("pixels", "by pixels (49 steps)"), ("rows", "by rows (28 steps)"))):
-        shares = 100 * arrays[name]
-        look: dict[str, Any] = {"color": colour(number), "marker": "os"[number], "markersize": 4}
-        left.errorbar(np.arange(1, shares.shape[1] + 1), shares.mean(0), shares.std(0), label=words, **look)
-    left.axhline(85, color="black", linestyle=":", linewidth=1)
-    left.set(xlabel="components", ylabel="variance (%)")
-    left.legend(frameon=False, fontsize=8)
-    right: Any = figure.add_subplot(1, 2, 2, projection="3d")
-    for number, digit in enumerate(np.unique(arrays["label"])):
-        for trial in np.flatnonzero(arrays["label"] == digit):
-            right.plot(*arrays["pixels.path"][:, trial].T, color=colour(number), linewidth=0.7)
-            right.scatter(*arrays["pixels.path"][-1, trial], color=colour(number), s=8)
-    right.scatter(*arrays["pixels.path"][0].T, color="black", s=8)
-    right.set(xlabel="PC 1", ylabel="PC 2", zlabel="PC 3")
+    shares = {"by pixels (49 steps)": arrays["pixels"], "by rows (28 steps)": arrays["rows"]}
+    plot_variance(shares, line=0.85, ax=figure.add_subplot(1, 2, 1))
+    kinds = [f"digit {label}" for label in arrays["label"]]
+    plot_trajectories(arrays["pixels.path"], kinds, ax=figure.add_subplot(1, 2, 2, projection="3d"))
 
 
 def measure_selectivity(lab: Lab) -> Finding:

@@ -20,7 +20,16 @@ from retrograde.neurons import LeakyRate, Linear
 from retrograde.papers._claim import Finding
 from retrograde.papers._lab import Lab
 from retrograde.papers.zou2023._ensemble import RECURRENT, slab
-from retrograde.plots import colour
+from retrograde.plots import (
+    MARKERS,
+    colour,
+    plot_curves,
+    plot_distribution,
+    plot_psychometric,
+    plot_removal,
+    plot_trajectories,
+    plot_variance,
+)
 from retrograde.rules import BPTT
 from retrograde.synapses import Dense, Masked, SpikeAndSlab
 from retrograde.tasks import Multisensory, Trials
@@ -262,26 +271,14 @@ def measure_psychometric(lab: Lab) -> Finding:
 def draw_psychometric(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     """Share of high choices against rate, by sense; and the fitted spreads."""
     left, right = figure.subplots(1, 2)
-    fine, shares, fits = np.linspace(9, 16, 200), arrays["shares"], arrays["fits"]
-    for sense, name in enumerate(SENSES):
-        mean = analysis.fit_psychometric(arrays["rates"], shares[:, sense].mean(axis=0))
-        left.plot(fine, 100 * mean(fine), color=colour(sense), linewidth=1)
-        found = 100 * shares[:, sense]
-        left.errorbar(
-            arrays["rates"],
-            found.mean(0),
-            found.std(0),
-            fmt="os^"[sense],
-            markersize=4,
-            color=colour(sense),
-            label=name,
-        )
-        right.plot(np.full(len(fits), sense), fits[:, sense, 1], "os^"[sense], color=colour(sense))
+    rates, fits = arrays["rates"], arrays["fits"]
+    shares = {name: arrays["shares"][:, sense] for sense, name in enumerate(SENSES)}
+    curves = {name: analysis.fit_psychometric(rates, share.mean(axis=0)) for name, share in shares.items()}
+    plot_psychometric(rates, shares, fits=curves, boundary=12.5, xlabel="rate (events/s)", ax=left)
+    for sense in range(len(SENSES)):
+        right.plot(np.full(len(fits), sense), fits[:, sense, 1], MARKERS[sense], color=colour(sense))
     best = [analysis.combined_spread(*fit[:2, 1]) for fit in fits]
     right.plot(np.full(len(best), 3), best, "kx")
-    left.axvline(12.5, color="black", linestyle=":", linewidth=1)
-    left.set(xlabel="rate (events/s)", ylabel='choices "high" (%)')
-    left.legend(frameon=False, fontsize=8)
     right.set_xticks(range(4), [*SENSES, "optimal"])
     right.set(ylabel="spread σ (events/s)", ylim=(0, None))
 
@@ -303,13 +300,7 @@ def draw_connections(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     """Histograms of m, π and Ξ."""
     labels = {"m": "mean m (current per rate)", "pi": "absence π", "xi": "variance Ξ (current² per rate²)"}
     for ax, (name, label) in zip(figure.subplots(1, 3), labels.items(), strict=True):
-        values = arrays[name]
-        edges = np.linspace(values.min(), values.max(), 51)
-        for seed, one in enumerate(values):
-            counts, _ = np.histogram(one, edges)
-            ax.stairs(100 * counts / one.size, edges, color=colour(seed), label=f"seed {seed}")
-        ax.set(xlabel=label, ylabel="connections (%)", yscale="log")
-    figure.axes[0].legend(frameon=False, fontsize=8)
+        plot_distribution({f"seed {seed}": one for seed, one in enumerate(arrays[name])}, xlabel=label, ax=ax)
 
 
 def measure_removal(lab: Lab) -> Finding:
@@ -346,23 +337,15 @@ def measure_removal(lab: Lab) -> Finding:
 
 def draw_removal(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     """Accuracy against the share that was removed."""
-    ax = figure.subplots()
     names = ("very important", "as many at random", "as many unimportant")
-    for number, name in enumerate(names):
-        found = 100 * arrays["accuracy"][:, number]
-        ax.errorbar(
-            100 * arrays["fractions"],
-            found.mean(0),
-            found.std(0),
-            color=colour(number),
-            marker="os^"[number],
-            markersize=4,
-            label=name,
-        )
-    ax.axhline(50, color="black", linestyle=":", linewidth=1)
-    ax.annotate("chance", (0, 50.5), fontsize=8)
-    ax.set(xlabel="removed (% of the number of very important connections)", ylabel="right answers (%)")
-    ax.legend(frameon=False, fontsize=8)
+    plot_removal(
+        arrays["fractions"],
+        {name: 100 * arrays["accuracy"][:, number] for number, name in enumerate(names)},
+        xlabel="removed (% of the number of very important connections)",
+        ylabel="right answers (%)",
+        chance=50.0,
+        ax=figure.subplots(),
+    )
 
 
 @eqx.filter_jit
@@ -437,41 +420,23 @@ def draw_selectivity(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
 
 def measure_components(lab: Lab) -> Finding:
     """How many dimensions the activity needs."""
-    average, single, path = [], [], None
-    for activity in lab.once(recorded):
-        found = analysis.principal_components(activity.mean(axis=0))
-        average.append(np.cumsum(found.shares)[:10])
-        single.append(np.cumsum(analysis.principal_components(activity[0]).shares)[:10])
-        path = found.project(activity.mean(axis=0), 3) if path is None else path
-    return Finding(
-        {"three": np.array([share[2] for share in average]), "three_single": np.array([share[2] for share in single])},
-        {"average": np.stack(average), "single": np.stack(single), "path": np.asarray(path)},
-    )
+    found = [analysis.principal_components(activity.mean(axis=0)) for activity in lab.once(recorded)]
+    single = [analysis.principal_components(activity[0]) for activity in lab.once(recorded)]
+    shares = {
+        "average": np.stack([one.shares[:10] for one in found]),
+        "single": np.stack([one.shares[:10] for one in single]),
+    }
+    three = {name: share[:, :3].sum(axis=1) for name, share in shares.items()}
+    return Finding(three, {**shares, "path": found[0].project(lab.once(recorded)[0].mean(axis=0), 3)})
 
 
 def draw_components(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     """Share of variance against components, and trajectories along the first three."""
-    left = figure.add_subplot(1, 2, 1)
-    for number, (name, words) in enumerate((("average", "mean of trials"), ("single", "single trials"))):
-        shares = 100 * arrays[name]
-        left.errorbar(
-            np.arange(1, shares.shape[1] + 1),
-            shares.mean(0),
-            shares.std(0),
-            marker="os"[number],
-            markersize=4,
-            color=colour(number),
-            label=words,
-        )
-    left.axhline(85, color="black", linestyle=":", linewidth=1)
-    left.set(xlabel="components", ylabel="variance (%)")
-    left.legend(frameon=False, fontsize=8)
-    right: Any = figure.add_subplot(1, 2, 2, projection="3d")
-    for condition in range(arrays["path"].shape[1]):
-        is_high = condition % 8 >= 4
-        right.plot(*arrays["path"][:, condition].T, color=colour(1 if is_high else 0), linewidth=0.8)
-    right.scatter(*arrays["path"][0].T, color="black", s=8)
-    right.set(xlabel="PC 1", ylabel="PC 2", zlabel="PC 3")
+    shares = {"mean of trials": arrays["average"], "single trials": arrays["single"]}
+    plot_variance(shares, line=0.85, ax=figure.add_subplot(1, 2, 1))
+    task = testing(20.0)
+    kinds = ["high rate" if rate > task.boundary else "low rate" for _, rate in task.conditions]
+    plot_trajectories(arrays["path"], kinds, ax=figure.add_subplot(1, 2, 2, projection="3d"))
 
 
 def measure_entropy(lab: Lab) -> Finding:
@@ -491,8 +456,5 @@ def measure_entropy(lab: Lab) -> Finding:
 def draw_entropy(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     """Three entropies against iterations."""
     names = {"S": "whole distribution S", "S_pi": "presence S_π", "S_xi": "slab S_Ξ"}
-    for ax, (number, (name, label)) in zip(figure.subplots(1, 3), enumerate(names.items()), strict=True):
-        mean, sd = arrays[name].mean(axis=0), arrays[name].std(axis=0)
-        ax.plot(arrays["step"], mean, color=colour(number))
-        ax.fill_between(arrays["step"], mean - sd, mean + sd, color=colour(number), alpha=0.25, linewidth=0)
-        ax.set(xlabel="iteration", ylabel=f"{label} (nat)")
+    for ax, (name, label) in zip(figure.subplots(1, 3), names.items(), strict=True):
+        plot_curves({label: (arrays["step"], arrays[name])}, ylabel=f"{label} (nat)", ax=ax)
