@@ -205,6 +205,10 @@ def planned(*arguments: str, change: tuple[str, str] = ("", "")) -> Callable[[Pa
     return act
 
 
+def reproduce_into_foreign(folder: Path) -> list[str]:
+    return ["reproduce", "zou2023", "--scale", "smoke", *into_foreign(folder)[-2:]]
+
+
 def compare_into_foreign(folder: Path) -> list[str]:
     return ["compare", *into_foreign(folder)[1:], "--rules", "bptt,e_prop"]
 
@@ -340,6 +344,24 @@ CASES = [
         "compare: a rule that does not fit the neurons",
         command("compare", "recall-spiking", "--rules", "bptt,rflo", "--out", "{}/here"),
         r"`RFLO` is the rule of leaky rate neurons; 'hidden' is made of ALIF",
+    ),
+    Case("reproduce: an unknown paper", command("reproduce", "zou2024"), r"no paper 'zou2024'; there are zou2023"),
+    Case(
+        "reproduce: an unknown claim",
+        command("reproduce", "zou2023", "--claim", "multisensory-removl", "--out", "{}/here"),
+        r"no claim 'multisensory-removl'; did you mean 'multisensory-removal'\?",
+    ),
+    Case(
+        "reproduce: a claim at a scale at which it cannot be measured",
+        command("reproduce", "zou2023", "--claim", "pixels", "--out", "{}/here"),
+        r"'pixels' cannot be measured at scale 'laptop', only at paper",
+    ),
+    Case("reproduce: an unknown scale", command("reproduce", "zou2023", "--scale", "huge"), r"'huge' is not one of"),
+    Case(
+        "reproduce: into a folder with other things",
+        reproduce_into_foreign,
+        r"nothing of yours is overwritten",
+        status=1,
     ),
     Case("train: a comparison", command("train", "digits-rules"), r"run it by `retrograde compare digits-rules`"),
     Case(

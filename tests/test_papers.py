@@ -145,7 +145,7 @@ def test_folders_of_others_and_damaged_files_are_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"claims": ["b"]}, "me2020 has no claim 'b'; its claims are a"),
+        ({"claims": ["b"]}, "me2020 has no claim 'b'; pick one of a"),
         ({"claims": ["a"], "scale": "paper"}, "cannot be measured at scale 'paper', only at smoke, laptop"),
         ({"scale": "huge"}, "pick one of smoke, laptop, paper"),
         ({"seeds": 0}, "at least 1"),

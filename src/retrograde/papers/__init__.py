@@ -32,5 +32,5 @@ def read_paper(key: str) -> Paper:
         ValueError: If there is no such paper.
     """
     if key not in PAPERS:
-        raise ValueError(f"no paper {key!r}; there are {', '.join(PAPERS)} (`retrograde papers`)")
+        raise ValueError(f"no paper {key!r}; there are {', '.join(PAPERS)}; see `retrograde papers`")
     return importlib.import_module(f"{__name__}.{key}").PAPER

@@ -11,6 +11,7 @@ import numpy as np
 
 from retrograde.papers._claim import SCALES, Band, Claim, Paper, Scale, Verdict
 from retrograde.papers._lab import Lab
+from retrograde.recipes import did_you_mean
 from retrograde.report import numbers, plain, read_json, save_arrays, write_file, write_json
 from retrograde.training import Progress, RunError, Stage, origin
 
@@ -136,7 +137,7 @@ def reproduce(
     known = {claim.key: claim for claim in paper.claims}
     for key in claims:
         if key not in known:
-            raise ValueError(f"{paper.key} has no claim {key!r}; its claims are {', '.join(known)}")
+            raise ValueError(f"{paper.key} has no claim {key!r}; {did_you_mean(key, list(known))}")
         if scale not in known[key].minutes:
             possible = ", ".join(known[key].minutes)
             raise ValueError(f"the claim {key!r} cannot be measured at scale {scale!r}, only at {possible}")
