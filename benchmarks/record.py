@@ -14,6 +14,7 @@ from _measure import FOLDER, RESULTS, describe, table
 
 BENCHMARKS = (
     "ensemble_update",
+    "multisensory",
     "rnn_bptt",
     "spiking_bptt",
     "spiking_variants",
