@@ -14,7 +14,7 @@ from retrograde.papers._claim import Band, Paper
 from retrograde.papers._reproduce import Judged, Outcome
 from retrograde.report import html_page, html_table, svg_style, write_file
 
-HEAD = ("claim", "quantity", "paper", "wanted", "ours", "verdict")
+HEAD = ("claim", "quantity", "paper", "ours", "verdict", "wanted")
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
@@ -24,9 +24,9 @@ def outcome_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
             outcome.claim.key if number == 0 else "",
             judged.band.words,
             judged.band.paper or "number not known",
-            _wanted(judged.band),
             _ours(judged),
             _verdict(judged),
+            _wanted(judged.band),
         ]
         for outcome in outcomes
         for number, judged in enumerate(outcome.judged)
@@ -53,7 +53,8 @@ def _plain(value: float, digits: int = 3) -> str:
 
 def _wanted(band: Band) -> str:
     if np.isfinite(band.low) and np.isfinite(band.high):
-        return f"{_number(band.low, band)} to {_number(band.high, band)}"
+        scale, _ = _unit(band)
+        return f"{_plain(scale * band.low)} to {_number(band.high, band)}"
     return f"≥ {_number(band.low, band)}" if np.isfinite(band.low) else f"≤ {_number(band.high, band)}"
 
 
@@ -118,8 +119,9 @@ def write_html(paper: Paper, outcomes: Sequence[Outcome], path: Path) -> Path:
                 buffer = io.BytesIO()
                 draw_outcome(outcome).savefig(buffer, format="svg", metadata={"Date": None})
             data = base64.b64encode(buffer.getvalue()).decode()
+            width = f"max-width: {96 * claim.size[0]:.0f}px"
             parts.append(
-                f'<figure><img alt="{html.escape(claim.shows)}" src="data:image/svg+xml;base64,{data}">'
+                f'<figure style="{width}"><img alt="{html.escape(claim.shows)}" src="data:image/svg+xml;base64,{data}">'
                 f"<figcaption>{html.escape(claim.shows)}</figcaption></figure>"
             )
         parts += [f'<p class="faint">{html.escape(text)}</p>' for text in _sources(outcome)]
@@ -173,7 +175,12 @@ def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
 
 
 def _sources(outcome: Outcome) -> list[str]:
-    return [f"{judged.band.words}: {judged.band.source}" for judged in outcome.judged if judged.band.source]
+    """Where bands come from that do not come from the paper, those of one source together."""
+    words: dict[str, list[str]] = {}
+    for judged in outcome.judged:
+        if judged.band.source:
+            words.setdefault(judged.band.source, []).append(judged.band.words)
+    return [f"Bands of {', '.join(found)}: {source}." for source, found in words.items()]
 
 
 def _facts(outcome: Outcome) -> str:

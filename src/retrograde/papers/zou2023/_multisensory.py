@@ -233,8 +233,9 @@ def draw_accuracy(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
             place, 100 * found.mean(0), 100 * found.std(0), fmt="os^"[number], color=colour(number), label=weights
         )
     ax.set_xticks(range(len(SENSES)), SENSES)
-    ax.set(ylabel="right answers (%)", xlabel="modality shown")
-    ax.legend(frameon=False, fontsize=8)
+    top = 100 + 0.15 * (100 - ax.get_ylim()[0])  # room for the legend
+    ax.set(ylabel="right answers (%)", xlabel="modality shown", ylim=(None, top))
+    ax.legend(frameon=False, fontsize=8, loc="upper left", ncols=len(arrays))
 
 
 def psychometric(lab: Lab) -> np.ndarray:
@@ -383,7 +384,9 @@ def measure_selectivity(lab: Lab) -> Finding:
     def share(kind):
         return np.array([one.count(kind) / max(len(one) - one.count("silent"), 1) for one in kinds])
 
-    chosen = [int(np.nanargmin(np.abs(indices[0] - wanted))) for wanted in (0.0, 0.5, 1.0)]
+    largest = traces[0][begin:].mean(axis=0).max(axis=0)
+    is_loud = largest > 0.1 * largest.max()  # of those that can be seen, the nearest to each kind
+    chosen = [int(np.nanargmin(np.where(is_loud, np.abs(indices[0] - wanted), np.nan))) for wanted in (0.0, 0.5, 1.0)]
     return Finding(
         {
             "active": np.array([float(len(one) - one.count("silent")) for one in kinds]),
