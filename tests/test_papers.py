@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from retrograde import papers
 from retrograde.cli import main
 from retrograde.papers import Band, Claim, Finding, Paper
 from retrograde.training import RunError
+
+DOCS = Path(__file__).parents[1] / "docs" / "papers"
 
 
 def draw(figure, arrays):
@@ -90,6 +93,13 @@ def test_the_smallest_scale_judges_only_what_says_so(tmp_path):
     bands = Band("x", "a", low=5.0), Band("x", "b", low=5.0, smallest="smoke")
     (outcome,) = papers.reproduce(paper_of(claim("one", Counted(), *bands)), tmp_path / "out", scale="smoke")
     assert [judged.verdict for judged in outcome.judged] == ["not judged", "not reached"]
+
+
+def test_a_band_may_hold_up_to_a_scale_only(tmp_path):
+    one = claim("one", Counted(), Band("x", "a", low=5.0, largest="smoke"), Band("x", "b", low=0.0))
+    (outcome,) = papers.reproduce(paper_of(one), tmp_path / "out")
+    assert [judged.band.words for judged in outcome.judged] == ["b"]
+    assert outcome.verdict == "reached"
 
 
 def test_results_accumulate(tmp_path):
@@ -217,3 +227,13 @@ def test_main_paper_in_small(capsys, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "claims").iterdir()} == stamps
     assert len(list((tmp_path / "page").glob("*.png"))) == len(claims) - 1
     assert "claims  20 not judged, 1 not run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", papers.PAPERS)
+def test_the_page_of_a_paper_has_every_claim_and_its_picture(key):
+    page = DOCS / f"{key}.md"
+    text = page.read_text(encoding="utf-8")
+    for one in papers.read_paper(key).claims:
+        assert f"## {one.key}\n\n**{one.statement}**" in text
+    for picture in re.findall(r"!\[.*\]\((.*)\)", text):
+        assert (page.parent / picture).is_file()

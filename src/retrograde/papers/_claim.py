@@ -26,6 +26,7 @@ class Band:
         paper: The paper's value, in words; empty if it is not known to us, and only its shape is judged.
         source: Where the band comes from, if not from the paper's value.
         smallest: The smallest scale at which to judge.
+        largest: The largest scale at which it is measured.
     """
 
     quantity: str
@@ -36,10 +37,15 @@ class Band:
     paper: str = ""
     source: str = ""
     smallest: Scale = "laptop"
+    largest: Scale = "paper"
 
     def __post_init__(self):
         if not (np.isfinite(self.low) or np.isfinite(self.high)) or self.low > self.high:
             raise ValueError(f"`Band({self.quantity!r})` must have a `low`, a `high`, or both, and low ≤ high.")
+
+    def is_measured(self, scale: Scale) -> bool:
+        """Whether the band is one for this scale."""
+        return SCALES.index(scale) <= SCALES.index(self.largest)
 
     def judge(self, mean: float, scale: Scale) -> Verdict:
         """Says whether a mean over seeds is in the band; NaN is not."""

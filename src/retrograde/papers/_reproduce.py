@@ -67,7 +67,7 @@ class Outcome:
     def verdict(self) -> Verdict:
         """The worst of its quantities'."""
         found = {judged.verdict for judged in self.judged}
-        return next(v for v in ("not run", "not reached", "not judged", "reached") if v in found)
+        return next((v for v in ("not run", "not reached", "not judged", "reached") if v in found), "not judged")
 
     def summary(self) -> dict[str, Any]:
         """Gives it as JSON has it."""
@@ -198,7 +198,8 @@ def read_outcome(claim: Claim, folder: Path, scale: Scale | None) -> Outcome:
             continue
         try:
             values = {name: numbers(value) for name, value in found["values"].items()}
-            judged = tuple(_judge(band, values.get(band.quantity), at) for band in claim.bands)
+            bands = [band for band in claim.bands if band.is_measured(at)]
+            judged = tuple(_judge(band, values.get(band.quantity), at) for band in bands)
             with np.load(path.with_suffix(".npz")) as file:
                 arrays = dict(file)
             return Outcome(claim, at, judged, found["seconds"], found["origin"] | {"seeds": found["seeds"]}, arrays)
