@@ -15,7 +15,7 @@ from retrograde import analysis, recipes
 from retrograde.network import Network
 from retrograde.papers._claim import Finding
 from retrograde.papers._lab import Lab
-from retrograde.papers.zou2023._ensemble import RECURRENT, slab
+from retrograde.papers.zou2023._common import RECURRENT, selectivity, slab
 from retrograde.plots import colour, plot_curves, plot_distribution, plot_removal, plot_trajectories, plot_variance
 from retrograde.synapses import SpikeAndSlab
 from retrograde.training import Result, evaluate
@@ -331,19 +331,12 @@ def draw_components(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
 def measure_selectivity(lab: Lab) -> Finding:
     """How many units respond to one digit, to some, or to all alike."""
     recorded, labels = record(lab.once(rows)[0], lab, range(10), lab.pick(smoke=3, laptop=50, paper=50))
-    indices, kinds = [], []
-    for activity in recorded:
-        responses = np.stack([activity[:, labels == digit].mean(axis=(0, 1)) for digit in np.unique(labels)], axis=1)
-        indices.append(analysis.selectivity_index(responses))
-        kinds.append(analysis.classify_units(responses))
-
-    def share(kind):
-        return np.array([one.count(kind) / max(len(one) - one.count("silent"), 1) for one in kinds])
-
-    return Finding(
-        {"non_selective": share("non-selective"), "mixed": share("mixed"), "uni_selective": share("uni-selective")},
-        {"index": np.stack(indices)},
-    )
+    responses = [
+        np.stack([activity[:, labels == digit].mean(axis=(0, 1)) for digit in np.unique(labels)], axis=1)
+        for activity in recorded
+    ]
+    values, index = selectivity(responses)
+    return Finding(values, {"index": index})
 
 
 def draw_selectivity(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:

@@ -19,7 +19,7 @@ from retrograde.network import Network, Projection
 from retrograde.neurons import LeakyRate, Linear
 from retrograde.papers._claim import Finding
 from retrograde.papers._lab import Lab
-from retrograde.papers.zou2023._ensemble import RECURRENT, slab
+from retrograde.papers.zou2023._common import RECURRENT, selectivity, slab
 from retrograde.plots import (
     MARKERS,
     colour,
@@ -373,31 +373,18 @@ def measure_selectivity(lab: Lab) -> Finding:
     task = testing(20.0)
     begin = round(task.fixation / task.dt)
     places = [task.conditions.index(((sense,), rate)) for sense in task.modalities for rate in (14.0, 11.0)]
-    indices, traces, kinds = [], [], []
-    for activity in lab.once(recorded):
-        mean = activity.mean(axis=0)[:, places]  # "time stimulus neuron"
-        responses = mean[begin:].mean(axis=0).T
-        indices.append(analysis.selectivity_index(responses))
-        kinds.append(analysis.classify_units(responses))
-        traces.append(mean)
-
-    def share(kind):
-        return np.array([one.count(kind) / max(len(one) - one.count("silent"), 1) for one in kinds])
-
-    largest = traces[0][begin:].mean(axis=0).max(axis=0)
+    traces = [activity.mean(axis=0)[:, places] for activity in lab.once(recorded)]  # "time stimulus neuron"
+    responses = [trace[begin:].mean(axis=0).T for trace in traces]
+    values, index = selectivity(responses)
+    largest = responses[0].max(axis=1)
     is_loud = largest > 0.1 * largest.max()  # of those that can be seen, the nearest to each kind
-    chosen = [int(np.nanargmin(np.where(is_loud, np.abs(indices[0] - wanted), np.nan))) for wanted in (0.0, 0.5, 1.0)]
+    chosen = [int(np.nanargmin(np.where(is_loud, np.abs(index[0] - wanted), np.nan))) for wanted in (0.0, 0.5, 1.0)]
     return Finding(
+        values,
         {
-            "active": np.array([float(len(one) - one.count("silent")) for one in kinds]),
-            "non_selective": share("non-selective"),
-            "mixed": share("mixed"),
-            "uni_selective": share("uni-selective"),
-        },
-        {
-            "index": np.stack(indices),
+            "index": index,
             "traces": traces[0][:, :, chosen],
-            "chosen": indices[0][chosen],
+            "chosen": index[0][chosen],
             "time": task.dt * np.arange(len(traces[0])) - task.fixation,
         },
     )

@@ -14,8 +14,8 @@ from retrograde import analysis, losses
 from retrograde.network import Network
 from retrograde.papers._claim import Finding
 from retrograde.papers._lab import Lab
+from retrograde.papers.zou2023._common import RECURRENT
 from retrograde.papers.zou2023._digits import rows, rows_recipe
-from retrograde.papers.zou2023._ensemble import RECURRENT
 from retrograde.rules import BPTT
 from retrograde.synapses import Moments
 from retrograde.training import Result
