@@ -10,7 +10,7 @@ import pytest
 
 from retrograde import papers
 from retrograde.cli import main
-from retrograde.papers import Band, Claim, Finding, Paper
+from retrograde.papers import Band, Claim, Finding, Paper, _reproduce
 from retrograde.training import RunError
 
 DOCS = Path(__file__).parents[1] / "docs" / "papers"
@@ -211,6 +211,20 @@ def test_list_of_papers(capsys):
     assert "multisensory-removal" in table
     assert main(["papers", "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)) == list(papers.PAPERS)
+
+
+def test_an_interruption_says_how_to_go_on_and_so_does_resume(capsys, tmp_path, monkeypatch):
+    def interrupted(paper, folder, **options):
+        _reproduce._claim_folder(folder, paper)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(papers, "reproduce", interrupted)
+    out = str(tmp_path / "out")
+    assert main(["reproduce", "zou2023", "--scale", "smoke", "--claim", "kernel", "--out", out]) == 130
+    wanted = f"go on with: retrograde reproduce zou2023 --scale smoke --claim kernel --out {out}"
+    assert wanted in capsys.readouterr().err
+    assert main(["resume", out]) == 1
+    assert f"go on with it by `retrograde reproduce zou2023 --out {out}`" in capsys.readouterr().err
 
 
 def test_main_paper_in_small(capsys, tmp_path):

@@ -44,6 +44,14 @@ def _minutes(minutes: float | None) -> str:
     return f"{60 * minutes:.0f} s" if minutes < 1 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.0f} h"
 
 
+def paper_of(folder: Path) -> str | None:
+    """The paper whose results a folder holds; `None` if it holds none."""
+    from retrograde.papers import MARK
+    from retrograde.report import read_json
+
+    return read_json(folder / MARK, {}).get("paper")
+
+
 def reproduce(
     paper: Annotated[str, typer.Argument(metavar="PAPER", help="Which paper: see `retrograde papers`.")],
     claims: Annotated[

@@ -8,6 +8,7 @@ from retrograde.cli._errors import resumable
 from retrograde.cli._outcome import print_outcome
 from retrograde.cli._print import Json, say
 from retrograde.cli._progress import live_progress
+from retrograde.cli._reproduce import paper_of
 
 
 def resume(
@@ -29,6 +30,11 @@ def resume(
             raise typer.BadParameter("a comparison makes the updates that it was planned with", param_hint="--steps")
         go_on(folder, json)
         return
+    if (paper := paper_of(folder)) is not None:
+        raise training.RunError(
+            f"{folder} holds the results of a paper; go on with it by `retrograde reproduce {paper} --out {folder}`, "
+            "with the same options as before"
+        )
     experiment = recipes.build(recipes.recipe_of(folder, steps=steps))
     with resumable(folder), live_progress() as show:
         outcome = recipes.run(

@@ -14,6 +14,7 @@ from retrograde.papers._page import counts as counts
 from retrograde.papers._page import outcome_rows as outcome_rows
 from retrograde.papers._page import write_html as write_html
 from retrograde.papers._page import write_markdown as write_markdown
+from retrograde.papers._reproduce import MARK as MARK
 from retrograde.papers._reproduce import Judged as Judged
 from retrograde.papers._reproduce import Outcome as Outcome
 from retrograde.papers._reproduce import read_outcomes as read_outcomes

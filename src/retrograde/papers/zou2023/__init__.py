@@ -321,7 +321,7 @@ authors did.
             where="reported of the text; protocol not known",
             how="""
             Principal components of the recurrent m over training, one point per 50 updates; mean change along each over
-            its standard deviation. The measure is ours.
+            its standard deviation. The measure is ours. The figure shows π and Ξ, too.
             """,
             bands=(
                 Band("first", "drift over spread, first component", low=0.5),
@@ -330,7 +330,7 @@ authors did.
             ),
             measure=digits.measure_synaptic,
             draw=digits.draw_synaptic,
-            shows="Changes along three components against updates; drift over spread of five.",
+            shows="Changes of m along three components against updates; drift over spread of five, for m, π and Ξ.",
             minutes={"smoke": 0.1, "laptop": 0.1, "paper": 0.1},
         ),
         Claim(

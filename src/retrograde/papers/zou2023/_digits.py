@@ -16,7 +16,15 @@ from retrograde.network import Network
 from retrograde.papers._claim import Finding
 from retrograde.papers._lab import Lab
 from retrograde.papers.zou2023._common import RECURRENT, selectivity, slab
-from retrograde.plots import colour, plot_curves, plot_distribution, plot_removal, plot_trajectories, plot_variance
+from retrograde.plots import (
+    MARKERS,
+    colour,
+    plot_curves,
+    plot_distribution,
+    plot_removal,
+    plot_trajectories,
+    plot_variance,
+)
 from retrograde.synapses import SpikeAndSlab
 from retrograde.training import Result, evaluate
 
@@ -350,20 +358,24 @@ def draw_selectivity(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def measure_synaptic(lab: Lab) -> Finding:
-    """How the recurrent weights move: drift and spread along their principal components."""
+    """How the recurrent m, π and Ξ move: drift and spread along the principal components of each."""
     _, seen = lab.once(rows)
-    path = seen["recurrent.m"]
-    points, seeds = path.shape[:2]
-    flat = path.reshape(points, seeds, -1)
+    points, seeds = seen["recurrent.m"].shape[:2]
     count = min(5, points - 1)
-    found = [analysis.drift_and_spread(flat[:, seed], count) for seed in range(seeds)]
-    ratio = np.stack([np.abs(one.drift) / one.spread for one in found])
-    parts = analysis.principal_components(flat[:, 0])
-    velocity = np.diff(parts.project(flat[:, 0], 3), axis=0)
-    shares = np.stack([np.cumsum(analysis.principal_components(flat[:, seed]).shares)[:5] for seed in range(seeds)])
+    paths = {name: seen[f"recurrent.{name}"].reshape(points, seeds, -1).swapaxes(0, 1) for name in ("m", "pi", "xi")}
+    ratios = {}
+    for name, path in paths.items():
+        found = [analysis.drift_and_spread(one, count) for one in path]
+        ratios[name] = np.stack([np.abs(one.drift) / one.spread for one in found])
+    parts = [analysis.principal_components(one) for one in paths["m"]]
+    velocity = np.diff(parts[0].project(paths["m"][0], 3), axis=0)
     return Finding(
-        {"first": ratio[:, 0], "others": ratio[:, 1:].max(axis=1), "three": shares[:, 2]},
-        {"step": seen["step"][1:], "velocity": velocity, "ratio": ratio},
+        {
+            "first": ratios["m"][:, 0],
+            "others": ratios["m"][:, 1:].max(axis=1),
+            "three": np.stack([one.shares[:3].sum() for one in parts]),
+        },
+        {"step": seen["step"][1:], "velocity": velocity, **ratios},
     )
 
 
@@ -375,6 +387,8 @@ def draw_synaptic(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     left.axhline(0, color="black", linewidth=0.8)
     left.set(xlabel="update", ylabel="change between two moments")
     left.legend(frameon=False, fontsize=8)
-    ratio = arrays["ratio"]
-    right.errorbar(np.arange(1, ratio.shape[1] + 1), ratio.mean(0), ratio.std(0), fmt="o", color=colour(0))
+    for number, (name, words) in enumerate((("m", "m"), ("pi", "π"), ("xi", "Ξ"))):
+        ratio, place = arrays[name], np.arange(1, arrays[name].shape[1] + 1) + 0.15 * (number - 1)
+        right.errorbar(place, ratio.mean(0), ratio.std(0), fmt=MARKERS[number], color=colour(number), label=words)
     right.set(xlabel="component", ylabel="mean change / its s.d.")
+    right.legend(frameon=False, fontsize=8)
