@@ -371,9 +371,10 @@ authors did.
             where="the paper studies the role of stochastic plasticity; its protocol is not known to us",
             how="""
             The protocol is ours. Rows; six trainings from the same weights on the same trials: the mean field's noise,
-            half and twice as much, one draw for all time steps, one draw of all weights, none. Each network is tested
-            without noise, with the mean field's, with weights drawn once, with a quarter of the recurrent connections
-            removed at random, and with input noise of s.d. 0.3. The bands are what we expected before we measured.
+            half and twice as much, one draw for all time steps, one draw of all weights, none (so that nothing moves Ξ
+            but its decay). Each network is tested without noise, with the mean field's, and with weights drawn once;
+            and, without noise, when a quarter of its recurrent connections is removed at random, and with input noise
+            of s.d. 0.3. The bands are what we expected before we measured.
             """,
             bands=(
                 Band(

@@ -121,8 +121,8 @@ def accuracies(results: Sequence[Result], lab: Lab) -> np.ndarray:
                     (network, 0.0, "mean"),
                     (network, 0.0, "mean-field"),
                     (network, 0.0, "quenched"),
-                    (analysis.remove_connections(network, RECURRENT, gone), 0.0, "mean-field"),
-                    (network, INPUT_NOISE, "mean-field"),
+                    (analysis.remove_connections(network, RECURRENT, gone), 0.0, "mean"),
+                    (network, INPUT_NOISE, "mean"),
                 ]
             ):
                 found[seed, place, draw] = _accuracy(one, trials, jnp.asarray(noise), key, weights)
