@@ -227,6 +227,17 @@ def test_an_interruption_says_how_to_go_on_and_so_does_resume(capsys, tmp_path, 
     assert f"go on with it by `retrograde reproduce zou2023 --out {out}`" in capsys.readouterr().err
 
 
+def test_what_was_asked_for_is_shown_and_what_comes_next(capsys, tmp_path, monkeypatch):
+    ours = paper_of(claim("a", Counted(), Band("x", "a", low=0.0)), claim("b", Counted(), Band("x", "a", low=0.0)))
+    monkeypatch.setattr(papers, "read_paper", lambda key: ours)
+    out = str(tmp_path / "out")
+    assert main(["reproduce", "me2020", "--claim", "b", "--seeds", "2", "--out", out]) == 0
+    text = capsys.readouterr().out
+    assert "claims  1 reached\n" in text
+    assert f"retrograde reproduce me2020 --claim b --out {out} --seeds 4" in text
+    assert (tmp_path / "out" / "laptop.html").exists()
+
+
 def test_main_paper_in_small(capsys, tmp_path):
     """Every claim is measured and drawn, and the same command finds it all done."""
     arguments = ["reproduce", "zou2023", "--scale", "smoke", "--seeds", "1", "--out", str(tmp_path / "out")]

@@ -80,9 +80,9 @@ def reproduce(
     training.compile_cache()
     chosen = papers.read_paper(paper)
     folder = Path("reproductions") / paper if out is None else out
-    again_by = f"retrograde reproduce {paper}" + ("" if scale == "laptop" else f" --scale {scale}")
-    again_by += f" --seeds {seeds}" if seeds != 3 else ""
-    again_by += "".join(f" --claim {claim}" for claim in claims) + (f" --out {folder}" if out else "")
+    given = "" if scale == "laptop" else f" --scale {scale}"
+    given += "".join(f" --claim {claim}" for claim in claims) + (f" --out {folder}" if out else "")
+    again_by = f"retrograde reproduce {paper}{given}" + (f" --seeds {seeds}" if seeds != 3 else "")
     with resumable(folder, again_by), stage_progress() as show:
         outcomes = papers.reproduce(
             chosen,
@@ -108,10 +108,11 @@ def reproduce(
             }
         )
         return
+    outcomes = [outcome for outcome in outcomes if not claims or outcome.claim.key in claims]
     print_table(papers.outcome_rows(outcomes), papers.HEAD, title=f"{chosen.title} ({chosen.reference})")
     print(f"claims  {papers.counts(outcomes)}\nreport  {report}")
     if scale == "smoke":
         minutes = sum(claim.minutes.get("laptop", 0) for claim in chosen.claims)
         print(f"next    retrograde reproduce {paper}   # {minutes:.0f} minutes")
     else:
-        print(f"next    retrograde reproduce {paper} --seeds {2 * seeds}   # more seeds; what is trained is kept")
+        print(f"next    retrograde reproduce {paper}{given} --seeds {2 * seeds}   # what is trained is kept")
