@@ -291,7 +291,7 @@ def test_the_variance_is_not_negative_in_float32():
 
 
 def test_a_sum_of_sampled_weights_is_normal():
-    """Digest 7a.5: the current of 1,000 random rates is N(G, D²) by the central limit theorem."""
+    """The current of 1,000 random rates is N(G, D²) by the central limit theorem."""
     keys = jr.split(jr.key(0), 5)
     shape = (1, 1000)
     synapse = SpikeAndSlab(
