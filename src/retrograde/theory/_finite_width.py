@@ -63,16 +63,14 @@ def finite_ensemble(start: WideEnsemble, neurons: int, channels: int, key: Key[A
         inputs=channels,
         readout="readout",
     )
-    rates = {IN: Dense, OUT: Dense}
-    scales = {IN: scale_in, OUT: scale_out}
     params = eqx.filter(network, network.trainable())
-
-    def squares(network):
-        return [network.projections[name].synapse for name in (IN, OUT, RECURRENT)]
-
-    full = [rates[name](jnp.full_like(params.projections[name].synapse.weight, scales[name] ** 2)) for name in rates]
-    ensemble = SpikeAndSlab(jnp.full_like(m, scale_rec**2), jnp.ones_like(m), jnp.full_like(m, neurons**-2.0))
-    return FiniteEnsemble(network, eqx.tree_at(squares, params, [*full, ensemble]))
+    squares = [
+        Dense(jnp.full((neurons, channels), scale_in**2)),
+        SpikeAndSlab(jnp.full_like(m, scale_rec**2), jnp.ones_like(m), jnp.full_like(m, neurons**-2.0)),
+        Dense(jnp.full((1, neurons), scale_out**2)),
+    ]
+    places = lambda network: [network.projections[name].synapse for name in (IN, RECURRENT, OUT)]  # noqa: E731
+    return FiniteEnsemble(network, eqx.tree_at(places, params, squares))
 
 
 def initial_state(start: WideEnsemble, network: Network, samples: int, key: Key[Array, ""]) -> State:

@@ -309,30 +309,30 @@ def measure_removal(lab: Lab) -> Finding:
     task = testing(20.0)
     rounds, repeats = lab.pick(smoke=(2, 1), laptop=(10, 3), paper=(20, 10))
     fractions = lab.pick(smoke=(0.0, 1.0), laptop=np.linspace(0, 1, 11).tolist(), paper=np.linspace(0, 1, 11).tolist())
-    curves, fan_in = [], []
+    curves = []
     for seed, (result, _) in enumerate(lab.once(trained)):
         synapse = slab(result.network, RECURRENT)
         important = np.asarray(synapse.important())
-        if not important.any():  # after the few iterations of the smallest scale
+        if lab.scale == "smoke" and not important.any():  # after so few iterations: to see that it runs
             important = np.asarray(synapse.m) > np.quantile(synapse.m, 0.99)
         unimportant = np.asarray(synapse.pi) >= np.quantile(synapse.pi, 1 - important.mean())
 
         def score(network, key):
             return float(accuracy(high_choices(network, task, key, rounds), task).mean())
 
+        if not important.any():  # nothing to remove: not a number, so not reached
+            curves.append(np.full((3, len(fractions)), np.nan))
+            continue
         sets = {"important": important, "random": np.ones_like(important), "unimportant": unimportant}
         found = analysis.removal_curves(
             result.network, RECURRENT, sets, score, key=lab.key(300 + seed), fractions=fractions, repeats=repeats
         )
         curves.append(np.stack([found.scores[name] for name in sets]).mean(axis=-1))
-        first = np.zeros_like(important)
-        first.ravel()[: found.size] = True  # the control of the paper's programs: the inputs of the first neurons
-        fan_in.append(score(analysis.remove_connections(result.network, RECURRENT, first), lab.key(400 + seed)))
     curve = np.stack(curves)  # "seed set fraction"
     drop = curve[:, :, 0] - curve[:, :, -1]
     return Finding(
         {"important": drop[:, 0], "random": drop[:, 1], "unimportant": drop[:, 2]},
-        {"fractions": np.array(fractions), "accuracy": curve, "fan_in": np.array(fan_in)},
+        {"fractions": np.array(fractions), "accuracy": curve},
     )
 
 
