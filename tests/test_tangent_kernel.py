@@ -114,7 +114,11 @@ def test_one_update_is_gradient_descent_on_the_theorys_parameters():
         old.m - rate * 1.5**2 / neurons * change.m, jnp.clip(old.pi - rate * change.pi, 0, 1), old.xi
     )
     network = eqx.tree_at(lambda n: n.projections["hidden->hidden"].synapse, network, new)
-    assert jnp.abs(outputs(network) - found.outputs[0]).max() > 1e-3
+    # connections that may now be absent fluctuate: the same noise as in the pass after the last update
+    pass_key = jr.split(jr.fold_in(jr.split(key)[1], 1), 1)[0]
+    after = network(inputs, key=jr.split(pass_key)[1], readout_steps=1).outputs[0, :, 0]
+    assert jnp.allclose(found.outputs[1], after, rtol=1e-9)
+    assert jnp.abs(after - found.outputs[0]).max() > 1e-3
     moved = jnp.abs(new.m - old.m).mean() * neurons**0.5 / 1.5
     assert found.change.tolist() == pytest.approx([0.0, float(moved)], rel=1e-12)
 
