@@ -8,7 +8,7 @@ import pytest
 from zoo import NEURONS, SIZE
 
 import retrograde as rg
-from retrograde.neurons import ALIF, GRU, LIF, LSTM, AbstractNeuron, LeakyRate, LeakyReadout, Linear
+from retrograde.neurons import ALIF, GRU, LIF, LSTM, AbstractNeuron, Filtered, LeakyRate, LeakyReadout, Linear, YinALIF
 from retrograde.testing import ContractError, check_neuron
 
 OURS = NEURONS | {
@@ -16,6 +16,10 @@ OURS = NEURONS | {
     "leaky_readout": lambda n: LeakyReadout(n, tau=jnp.linspace(5.0, 9.0, n), normalised=True),
     "noisy": lambda n: LeakyRate(n, alpha=0.5, noise=0.1),
     "custom_function": lambda n: LeakyRate(n, jnp.sin, alpha=0.5),
+    "lif_normalised": lambda n: LIF(n, threshold=0.3, normalised=True, reset="zero"),
+    "filtered": lambda n: Filtered(LIF(n, threshold=0.3), tau=jnp.linspace(2.0, 4.0, n)),
+    "yin_alif": lambda n: YinALIF(n, tau_mem=jnp.linspace(3.0, 9.0, n), threshold=0.3, initial=(0.0, 0.3)),
+    "yin_readout": lambda n: YinALIF(n, tau_adapt=jnp.linspace(30.0, 90.0, n), threshold=0.3, reads="membrane"),
     "alif_refractory": lambda n: ALIF(
         n, threshold=0.3, beta=jnp.linspace(0.0, 0.2, n), refractory=3, detach_reset=True
     ),

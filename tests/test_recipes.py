@@ -11,7 +11,7 @@ from retrograde import recipes
 from retrograde.recipes._lines import key_lines, line_of
 
 SHIPPED = list(recipes.shipped())
-NEEDS_MNIST = {"digits-full", "digits-full-bptt"}
+NEEDS_MNIST = {"digits-full", "digits-full-bptt", "digits-pixels-full"}
 
 
 def test_lines_of_keys_in_every_notation_of_toml():
@@ -213,3 +213,77 @@ def test_every_key_is_documented():
     keys = [key for section in (*sections, _schema.Synapses, _schema.Group) for key in section.model_fields]
     assert [key for key in keys if f"`{key}`" not in page and f"[{key}" not in page] == []
     assert [name for name in (*recipes.INITIALISERS, *SHIPPED) if f"`{name}`" not in page] == []
+
+
+SPIKING = """
+[task]
+name = "delayed_recall"
+
+[neuron]
+name = "yin_alif"
+size = 6
+tau_mem = { name = "normal", mean = 20.0, sd = 5.0 }
+tau_adapt = 150
+surrogate = { name = "multi_gaussian", sigma = 0.3 }
+
+[readout]
+name = "yin_alif"
+reads = "membrane"
+surrogate = "gaussian"
+
+[synapses]
+input = { name = "dense", weight = "scaled_normal" }
+recurrent = { name = "dense", weight = "scaled_normal" }
+output = { name = "dense", weight = "scaled_normal" }
+
+[training]
+steps = 3
+batch = 4
+validate_every = 0
+
+[training.firing_rate]
+target = 0.02
+strength = 3.0
+"""
+
+
+def test_a_recipe_draws_the_parameters_of_neurons_and_names_surrogates(tmp_path):
+    path = tmp_path / "spiking.toml"
+    path.write_text(SPIKING, encoding="utf-8")
+    recipe = recipes.read(path)
+    experiment = recipes.build(recipe)
+    networks = [experiment.network(jr.key(seed)) for seed in (0, 0, 1)]
+    taus = [np.asarray(network.populations["hidden"].tau_mem) for network in networks]
+    assert taus[0].shape == (6,) and len(set(taus[0].tolist())) == 6
+    assert (taus[0] == taus[1]).all() and (taus[0] != taus[2]).all()
+    assert np.abs(taus[0] - 20).max() < 5 * 5
+    hidden, readout = networks[0].populations["hidden"], networks[0].populations["readout"]
+    assert hidden.tau_adapt == 150.0 and hidden.surrogate == rg.neurons.MultiGaussian(sigma=0.3)
+    assert readout.surrogate == rg.neurons.Gaussian() and readout.reads == "membrane"
+    assert experiment.penalty() == rg.losses.FiringRate(0.02, 3.0)
+    assert "hidden.tau_mem" in jax.tree.leaves(networks[0].labels())
+    copy = tmp_path / "copy.toml"
+    copy.write_text(recipes.to_toml(recipe), encoding="utf-8")
+    assert recipes.read(copy) == recipe
+    before = networks[0].populations["hidden"].tau_mem
+    result = rg.fit(experiment.network, experiment.task, **recipes.fit_options(experiment))
+    assert (result.network.populations["hidden"].tau_mem != before).any()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            'surrogate = "gaussian"',
+            'surrogate = "gausian"',
+            r"unknown surrogate 'gausian' in \[readout.surrogate\]; did you mean 'gaussian'",
+        ),
+        ("sd = 5.0", "sdd = 5.0", "tau_mem"),
+        ("strength = 3.0", "strength = -3.0", r"'strength' in \[training.firing_rate\] must be at least 0, got -3.0"),
+    ],
+)
+def test_mistakes_in_them_are_told(tmp_path, old, new, message):
+    path = tmp_path / "spiking.toml"
+    path.write_text(SPIKING.replace(old, new), encoding="utf-8")
+    with pytest.raises(recipes.RecipeError, match=message):
+        recipes.read(path)

@@ -280,6 +280,59 @@ def test_regulariser_acts_but_is_not_reported():
     assert size(bound) < 0.5 * size(free)
 
 
+def test_a_penalty_on_rates_acts_is_not_reported_and_has_its_gradient():
+    """One step of gradient descent, with and without: the difference is -η dE/dθ."""
+    hidden = rg.neurons.ALIF(6, threshold=0.2)
+    network = rg.Network.single_layer(TASK, hidden, key=jr.key(0))
+    penalty = rg.losses.FiringRate(target=0.3, strength=2.0)
+    key, rule = jr.key(3), rg.rules.EProp()
+    options = {"rule": rule, "optimiser": optax.sgd(0.1), "steps": 1, "key": key, "log_every": 1, "batch": 8}
+    free = rg.fit(network, TASK, **options)
+    bound = rg.fit(network, TASK, penalty=penalty, **options)
+    assert bound.history.loss[0, 0] == free.history.loss[0, 0]
+    seen = []
+
+    def watch(activity):
+        jax.debug.callback(lambda z: seen.append(z), activity["hidden"])
+        return penalty(activity)
+
+    watch.populations = ("hidden",)
+    rg.fit(network, TASK, penalty=watch, **options)
+    rates = seen[0].mean(axis=(0, 1))
+    assert float(penalty({"hidden": jnp.asarray(seen[0])})) == pytest.approx(2 * np.sum((rates - 0.3) ** 2))
+    # the readout's weights cannot change a rate; those into the neurons can
+    moved = {
+        name: np.abs(bound.network.projections[name].synapse.weight - free.network.projections[name].synapse.weight)
+        for name in network.projections
+    }
+    assert moved["hidden->readout"].max() == 0
+    assert moved["input->hidden"].max() > 0 and moved["hidden->hidden"].max() > 0
+    with pytest.raises(ValueError, match="`penalty` is known when a trial ends"):
+        rg.fit(network, TASK, penalty=penalty, update="step", **options | {"rule": rg.rules.EProp(form="forward")})
+
+
+def test_rates_are_pulled_to_their_target():
+    hidden = rg.neurons.LIF(10, threshold=0.5)
+    network = rg.Network.single_layer(TASK, hidden, key=jr.key(1))
+    result = rg.fit(
+        network,
+        TASK,
+        rule=rg.rules.EProp(),
+        optimiser=optax.adam(1e-2),
+        steps=150,
+        key=jr.key(3),
+        batch=16,
+        loss=lambda outputs, trials: 0.0 * outputs.sum(),
+        penalty=rg.losses.FiringRate(target=0.2, strength=1.0),
+    )
+    x = TASK.sample(jr.key(9), 200).inputs
+
+    def off(network):
+        return float(np.abs(network(x, record=("hidden",)).activity["hidden"].mean((0, 1)) - 0.2).mean())
+
+    assert off(result.network) < 0.5 * off(network)
+
+
 def test_progress():
     reports = []
     result = fit(steps=30, validate_every=15, on_progress=reports.append)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -126,6 +127,50 @@ def accuracy(outputs: Float[Array, "steps batch class"], trials: Trials) -> Floa
     labels = jnp.argmax(trials.targets, axis=-1) if soft else trials.targets
     is_right = jnp.argmax(outputs, axis=-1).astype(labels.dtype) == labels
     return _masked_mean(is_right.astype(outputs.dtype), trials)
+
+
+class FiringRate(eqx.Module):
+    r"""A penalty on neurons that fire more, or less, often than they should.
+
+    $$E = c \sum_j (f_j - f^*)^2, \qquad f_j = \frac{1}{TB} \sum_{tb} z_{tbj}.$$
+
+    It is a function of the spikes alone, so under a local rule it reaches the weights by their eligibility traces, as
+    a learning signal of its own that no readout filters.
+
+    Attributes:
+        target: $f^*$ [spikes per step]; 0.01 are 10 Hz at steps of 1 ms.
+        strength: $c$ [1].
+        populations: Whose neurons.
+
+    Raises:
+        ValueError: If `target` or `strength` is negative, or there is no population.
+
+    Example:
+        >>> penalty = FiringRate(target=0.25, strength=2.0)
+        >>> float(penalty({"hidden": jnp.array([[[1.0, 0.0]], [[0.0, 0.0]]])}))  # 2 (0.25² + 0.25²)
+        0.25
+
+    Source:
+        Bellec et al. (2020), Nat. Commun. 11:3625, Methods, and the authors' programs: $c$ is 1 for evidence
+        accumulation, 150 (they write 300 with a factor ½) for pattern generation.
+    """
+
+    target: float = 0.01
+    strength: float = 1.0
+    populations: tuple[str, ...] = eqx.field(static=True, default=("hidden",))
+
+    def __check_init__(self):
+        for name in ("target", "strength"):
+            value = getattr(self, name)
+            if isinstance(value, float | int) and not value >= 0:
+                raise ValueError(f"`FiringRate({name}=...)` must not be negative, got {value}.")
+        if not self.populations:
+            raise ValueError("`FiringRate(populations=...)` must name at least one population.")
+
+    def __call__(self, activity: dict[str, Float[Array, "time batch neuron"]]) -> Float[Array, ""]:
+        """The penalty, given the activity of (at least) `populations`."""
+        rates = [jnp.mean(activity[name], axis=(0, 1)) for name in self.populations]
+        return self.strength * jnp.sum((jnp.concatenate(rates) - self.target) ** 2)
 
 
 # Name in `task.loss` and in recipes → function.

@@ -228,7 +228,7 @@ class Network(eqx.Module):
             weights: What random weights do: `"mean-field"` pools their fluctuation into one Gaussian draw for each
                 neuron and step; `"annealed"` draws the weights anew in each step, `"quenched"` once for all steps
                 (both for all trials alike); `"mean"` switches fluctuations off.
-            state: Where to go on from; the initial state if `None`.
+            state: Where to go on from; the initial state if `None`, drawn by `key` where it is random.
             readout_steps: Return the outputs of this many last steps only; of all if `None`.
             record: Names of populations whose activity is returned too.
 
@@ -265,7 +265,7 @@ class Network(eqx.Module):
         if weights == "mean":
             moments = {name: Moments(m.mean) for name, m in moments.items()}
         if state is None:
-            state = self.initial_state(inputs.shape[1], inputs.dtype)
+            state = self.initial_state(inputs.shape[1], inputs.dtype, noise_key)
         else:
             self._check_state(state, inputs)
         run = unroll if rule is None else rule.unroll
@@ -282,9 +282,9 @@ class Network(eqx.Module):
             record=record,
         )
 
-    def initial_state(self, batch: int, dtype=None) -> State:
-        """Returns the state before the first step, for `batch` trials."""
-        return initial_state(self, batch, dtype)
+    def initial_state(self, batch: int, dtype=None, key: Key[Array, ""] | None = None) -> State:
+        """Returns the state before the first step, for `batch` trials; drawn where a neuron begins at random."""
+        return initial_state(self, batch, dtype, key)
 
     def moments(self) -> dict[str, Moments]:
         """Mean and variance of the weights of every projection, ties resolved, frozen ones cut off from gradients."""
@@ -319,13 +319,16 @@ class Network(eqx.Module):
         return network
 
     def project(self) -> "Network":
-        """Puts every synapse's parameters back into their range, after an optimiser's step."""
+        """Puts the parameters of all synapses and neurons back into their range, after an optimiser's step."""
         # By name: the copy that `tree_at` shows holds its projections in sorted order.
         network = eqx.tree_at(
             lambda n: [n.projections[name].synapse for name in self.projections],
             self,
             [p.synapse.project() for p in self.projections.values()],
         )
+        if jax.tree.leaves(self.populations):
+            projected = {name: neuron.project() for name, neuron in self.populations.items()}
+            network = eqx.tree_at(lambda n: n.populations, network, projected)
         for name, projection in self.projections.items():
             if isinstance(projection.feedback, Adaptive) and projection.feedback.decay and not projection.frozen:
                 keep = 1 - projection.feedback.decay

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int, Key
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .network import Network
 
 Credit = Literal["open", "diagonal", "blocked"]
+INITIAL = 2**32 - 1  # what the key of the noise is folded with for that of the initial states
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +89,17 @@ class Trajectory(eqx.Module):
     state: State
 
 
-def initial_state(network: "Network", batch: int, dtype=None) -> State:
+def initial_state(network: "Network", batch: int, dtype=None, key: Key[Array, ""] | None = None) -> State:
     """Returns the state before the first step; earlier activity is that of this state, earlier input is 0."""
     dtype = jnp.zeros(0).dtype if dtype is None else dtype
-    neurons = {name: neuron.initial_state(batch, dtype) for name, neuron in network.populations.items()}
+    if key is None:
+        neurons = {name: neuron.initial_state(batch, dtype) for name, neuron in network.populations.items()}
+    else:
+        key = jr.fold_in(key, INITIAL)
+        neurons = {
+            name: network.populations[name].draw_state(jr.fold_in(key, number), batch, dtype)
+            for number, name in enumerate(sorted(network.populations))
+        }
     history = {}
     for wire in (wire for stage in network.stages for wire in stage.outer + stage.inner):
         if wire.delay > 0 and wire.source != "bias":

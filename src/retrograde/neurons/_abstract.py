@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 State = Any
 Current = Float[Array, "*batch neuron"] | tuple[Float[Array, "*batch neuron"], ...]
@@ -27,6 +27,7 @@ class AbstractNeuron(eqx.Module):
         input_ports: Ports for current from elsewhere, such as the input; all of them if `None`.
         recurrent_ports: Ports for current from the population itself; all of them if `None`.
         stateless: Whether the activity depends on the present current only.
+        time_constants: Names of the fields that are time constants; where they are trained they stay positive.
     """
 
     size: eqx.AbstractVar[int]
@@ -34,10 +35,30 @@ class AbstractNeuron(eqx.Module):
     input_ports: ClassVar[tuple[str, ...] | None] = None
     recurrent_ports: ClassVar[tuple[str, ...] | None] = None
     stateless: ClassVar[bool] = False
+    time_constants: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def initial_state(self, batch: int, dtype=None) -> State:
         """Returns the state before the first step: a pytree of arrays `"batch neuron"`."""
+
+    def draw_state(self, key: Key[Array, ""], batch: int, dtype=None) -> State:
+        """Returns the state before the first step where a trial may begin at random: by default `initial_state`."""
+        return self.initial_state(batch, dtype)
+
+    def project(self) -> "AbstractNeuron":
+        """Puts trained parameters back into their range, after an optimiser's step.
+
+        Time constants stay at a tenth of a time step or more, where the memory of a step is $e^{-10}$.
+        """
+        trained = [name for name in self.time_constants if eqx.is_array(getattr(self, name))]
+        if not trained:
+            return self
+        shortest = 0.1 * getattr(self, "dt", 1.0)
+        return eqx.tree_at(
+            lambda neuron: [getattr(neuron, name) for name in trained],
+            self,
+            [jnp.maximum(getattr(self, name), shortest) for name in trained],
+        )
 
     @abc.abstractmethod
     def step(self, state: State, current: Current) -> State:

@@ -177,6 +177,8 @@ class LeakyReadout(AbstractNeuron):
         Bellec et al. (2020), Nat. Commun. 11:3625, eq. 11 (`normalised=False`; their code has both).
     """
 
+    time_constants: ClassVar[tuple[str, ...]] = ("tau",)
+
     size: int = eqx.field(static=True)
     tau: float | Float[Array, " neuron"] = 20.0
     dt: float = 1.0

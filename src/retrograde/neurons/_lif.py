@@ -1,5 +1,7 @@
 """Leaky integrate-and-fire neurons, plain and adaptive."""
 
+from typing import ClassVar, Literal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -43,18 +45,28 @@ def _recover(refractory: Float[Array, "*batch neuron"] | None, z: Float[Array, "
     return jnp.clip(refractory + steps * jax.lax.stop_gradient(z) - 1, 0, steps)
 
 
+def _leak(neuron, current):
+    r"""What is left of the membrane after a step, $\alpha$, and what the current adds to it, $g I$."""
+    alpha = decay(neuron.tau_mem, neuron.dt)
+    return alpha, (1 - alpha) * current if neuron.normalised else current
+
+
 def _fire(x, refractory, surrogate):
     z = spike(x, surrogate)
     return z if refractory is None else z * (refractory <= 0).astype(z.dtype)
 
 
 class LIF(AbstractNeuron):
-    r"""Leaky integrate-and-fire neuron with subtractive reset.
+    r"""Leaky integrate-and-fire neuron.
 
-    $$v' = \alpha v + I - \vartheta z, \quad z = H(v - \vartheta),$$
+    $$v' = \alpha v + g I - \vartheta z, \quad z = H(v - \vartheta),$$
 
-    with $\alpha = e^{-dt/\tau_\mathrm{mem}}$. $H$ is a step going forward and the surrogate going backward, in units of
-    the threshold: $\partial z/\partial v = \psi\big((v-\vartheta)/\vartheta\big)/\vartheta$.
+    with $\alpha = e^{-dt/\tau_\mathrm{mem}}$ and $g = 1$; with `normalised`, $g = 1-\alpha$. With `reset="zero"` the
+    membrane starts from 0 after a spike, $v' = \alpha (1-z) v + g I$. $H$ is a step going forward and the surrogate
+    $\psi$ going backward, in units of the threshold:
+    $\partial z/\partial v = \psi\big((v-\vartheta)/\vartheta\big)/\vartheta$.
+
+    Dividing $v$ and $\vartheta$ by $1-\alpha$ turns the normalised form into the other: same spikes, same weights.
 
     Attributes:
         size: Number of neurons.
@@ -62,15 +74,20 @@ class LIF(AbstractNeuron):
         threshold: $\vartheta$ [unit of $v$, which is dimensionless].
         refractory: Least number of steps between two spikes; 0 for no refractory period [1].
         detach_reset: Whether credit ignores the path through the reset.
-        surrogate: Derivative of the spike.
+        surrogate: Derivative of the spike, of the distance from threshold in units of the threshold.
         dt: Length of a time step [ms].
+        normalised: Whether $g = 1-\alpha$ (a filter of gain 1) instead of $g = 1$.
+        reset: `"subtract"` the threshold, or start from `"zero"`.
 
     Raises:
-        ValueError: If `size`, `tau_mem`, `threshold` or `dt` is not positive, or `refractory` is negative.
+        ValueError: If `size`, `tau_mem`, `threshold` or `dt` is not positive, `refractory` is negative, or `reset` is
+            neither.
 
     Source:
-        Bellec et al. (2020), Nat. Commun. 11:3625, eqs 6–7.
+        Bellec et al. (2020), Nat. Commun. 11:3625, eqs 6–7. `normalised` is the form of the authors' older programs.
     """
+
+    time_constants: ClassVar[tuple[str, ...]] = ("tau_mem",)
 
     size: int = eqx.field(static=True)
     tau_mem: float | Float[Array, " neuron"] = 20.0
@@ -79,11 +96,15 @@ class LIF(AbstractNeuron):
     detach_reset: bool = eqx.field(static=True, default=False)
     surrogate: AbstractSurrogate = Triangle()
     dt: float = 1.0
+    normalised: bool = eqx.field(static=True, default=False)
+    reset: Literal["subtract", "zero"] = eqx.field(static=True, default="subtract")
 
     def __check_init__(self):
         check_positive(self, "tau_mem", "threshold", "dt")
         check_vectors(self, "tau_mem")
         _check_refractory(self)
+        if self.reset not in ("subtract", "zero"):
+            raise ValueError(f"`LIF(reset={self.reset!r})` must be 'subtract' or 'zero'.")
 
     def initial_state(self, batch: int, dtype=None) -> LIFState:
         """Returns neurons at rest."""
@@ -94,14 +115,19 @@ class LIF(AbstractNeuron):
         """Advances every neuron by one time step."""
         z = self.activity(state)
         reset = jax.lax.stop_gradient(z) if self.detach_reset else z
-        v = decay(self.tau_mem, self.dt) * state.v + current - self.threshold * reset
+        alpha, drive = _leak(self, current)
+        if self.reset == "zero":
+            v = alpha * (1 - reset) * state.v + drive
+        else:
+            v = alpha * state.v + drive - self.threshold * reset
         return LIFState(v, _recover(state.refractory, z, self.refractory))
 
     @property
     def low_pass(self) -> tuple[float | Array, float | Array] | None:
-        r"""$(\alpha, 1)$ where credit ignores the reset and there is no refractory period."""
-        is_filter = self.detach_reset and not self.refractory
-        return (decay(self.tau_mem, self.dt), 1.0) if is_filter else None
+        r"""$(\alpha, g)$ where credit ignores a subtracted reset and there is no refractory period."""
+        is_filter = self.detach_reset and not self.refractory and self.reset == "subtract"
+        alpha = decay(self.tau_mem, self.dt)
+        return (alpha, 1 - alpha if self.normalised else 1.0) if is_filter else None
 
     def activity(self, state: LIFState) -> Float[Array, "*batch neuron"]:
         """1 where a neuron fires, else 0."""
@@ -111,10 +137,13 @@ class LIF(AbstractNeuron):
 class ALIF(AbstractNeuron):
     r"""Adaptive LIF neuron: every spike raises the threshold.
 
-    $$v' = \alpha v + I - \vartheta z, \quad a' = \rho a + z, \quad z = H(v - \vartheta - \beta a),$$
+    $$v' = \alpha v + g I - \vartheta z, \quad a' = \rho a + h z, \quad z = H(v - \vartheta - \beta a),$$
 
-    with $\alpha = e^{-dt/\tau_\mathrm{mem}}$, $\rho = e^{-dt/\tau_\mathrm{adapt}}$. The surrogate is in units of the
-    base threshold $\vartheta$.
+    with $\alpha = e^{-dt/\tau_\mathrm{mem}}$, $\rho = e^{-dt/\tau_\mathrm{adapt}}$ and $g = h = 1$; with `normalised`,
+    $g = 1-\alpha$ and $h = 1-\rho$. The surrogate is in units of the base threshold $\vartheta$.
+
+    The normalised form fires the same spikes as the other one with threshold $\vartheta/(1-\alpha)$ and adaptation
+    $\beta(1-\rho)/(1-\alpha)$.
 
     Attributes:
         size: Number of neurons.
@@ -124,15 +153,19 @@ class ALIF(AbstractNeuron):
         beta: Threshold added per unit of $a$ [unit of $v$]; an array with zeros mixes plain and adaptive neurons.
         refractory: Least number of steps between two spikes; 0 for no refractory period [1].
         detach_reset: Whether credit ignores the path through the reset (the one through the adaptation stays).
-        surrogate: Derivative of the spike.
+        surrogate: Derivative of the spike, of the distance from threshold in units of the base threshold.
         dt: Length of a time step [ms].
+        normalised: Whether $g = 1-\alpha$ and $h = 1-\rho$ (filters of gain 1) instead of 1.
 
     Raises:
         ValueError: If `size`, `tau_mem`, `tau_adapt`, `threshold` or `dt` is not positive, or `refractory` negative.
 
     Source:
-        Bellec et al. (2020), Nat. Commun. 11:3625, eqs 8–10.
+        Bellec et al. (2020), Nat. Commun. 11:3625, eqs 8–10. `normalised` is the form of the authors' older programs.
+        Differs from them in store–recall, where the surrogate is in units of the adapted threshold.
     """
+
+    time_constants: ClassVar[tuple[str, ...]] = ("tau_mem", "tau_adapt")
 
     size: int = eqx.field(static=True)
     tau_mem: float | Float[Array, " neuron"] = 20.0
@@ -143,6 +176,7 @@ class ALIF(AbstractNeuron):
     detach_reset: bool = eqx.field(static=True, default=False)
     surrogate: AbstractSurrogate = Triangle()
     dt: float = 1.0
+    normalised: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         check_positive(self, "tau_mem", "tau_adapt", "threshold", "dt")
@@ -158,8 +192,10 @@ class ALIF(AbstractNeuron):
         """Advances every neuron by one time step."""
         z = self.activity(state)
         reset = jax.lax.stop_gradient(z) if self.detach_reset else z
-        v = decay(self.tau_mem, self.dt) * state.v + current - self.threshold * reset
-        a = decay(self.tau_adapt, self.dt) * state.a + z
+        alpha, drive = _leak(self, current)
+        rho = decay(self.tau_adapt, self.dt)
+        v = alpha * state.v + drive - self.threshold * reset
+        a = rho * state.a + ((1 - rho) * z if self.normalised else z)
         return ALIFState(v, a, _recover(state.refractory, z, self.refractory))
 
     def activity(self, state: ALIFState) -> Float[Array, "*batch neuron"]:

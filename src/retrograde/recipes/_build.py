@@ -7,9 +7,12 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Key
 
+from retrograde.losses import FiringRate
 from retrograde.network import Network, Projection, currents
 from retrograde.recipes._schema import Recipe
 from retrograde.training import EarlyStop, optimiser
+
+HIDDEN, READOUT = 101, 102  # what the network's key is folded with for the parameters of neurons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Experiment:
 
     def _make(self, key: Key[Array, ""]) -> Network:
         recipe, task = self.recipe, self.task
-        hidden = recipe.neuron.build(size=recipe.neuron.size)
-        readout = recipe.readout.build(size=task.outputs)
+        hidden = recipe.neuron.build(size=recipe.neuron.size, key=jr.fold_in(key, HIDDEN))
+        readout = recipe.readout.build(size=task.outputs, key=jr.fold_in(key, READOUT))
         populations = {"hidden": hidden, "readout": readout}
         wiring = {
             "input": ("input", "hidden", task.inputs, hidden.input_ports, 0),
@@ -81,6 +84,11 @@ class Experiment:
         """Makes the criterion for stopping before the last update, if the recipe has one."""
         section = self.recipe.training.early_stop
         return None if section is None else EarlyStop(**section.model_dump())
+
+    def penalty(self) -> FiringRate | None:
+        """Makes the penalty on firing rates, if the recipe has one."""
+        section = self.recipe.training.firing_rate
+        return None if section is None else FiringRate(section.target, section.strength)
 
 
 def build(recipe: Recipe) -> Experiment:

@@ -17,6 +17,7 @@ from jaxtyping import AbstractArray, Array, Key
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from retrograde.neurons import SURROGATES, AbstractSurrogate
 from retrograde.recipes._initialisers import INITIALISERS
 from retrograde.synapses import AbstractSynapse
 
@@ -31,13 +32,15 @@ def registry(kind: str) -> Mapping[str, Callable]:
     """Gives the parts of one kind that a recipe may name.
 
     Args:
-        kind: `"neurons"`, `"synapses"`, `"rules"`, `"tasks"` or `"initialisers"`.
+        kind: `"neurons"`, `"surrogates"`, `"synapses"`, `"rules"`, `"tasks"` or `"initialisers"`.
 
     Returns:
         The part's class by the name that recipes use: `LeakyRate` is `leaky_rate`, `LIF` is `lif`.
     """
     if kind == "initialisers":
         return INITIALISERS
+    if kind == "surrogates":
+        return SURROGATES
     return getattr(importlib.import_module(f"retrograde.{kind}"), kind.upper())
 
 
@@ -173,7 +176,33 @@ class Neuron(Component):
     kind: ClassVar[str] = "neurons"
 
     def _try(self) -> None:
-        self.build(size=getattr(self, "size", 1))
+        self.build(size=getattr(self, "size", 1), key=jr.key(0))
+
+    def build(self, *, size: int, key: Key[Array, ""]) -> Any:
+        """Makes the neurons.
+
+        Args:
+            size: How many.
+            key: Seeds the parameters that are drawn, one number for each neuron: they are trained.
+        """
+        arguments = {name: getattr(self.parameters(), name) for name in self.model_extra or {}}
+        for number, (name, value) in enumerate(sorted(arguments.items())):
+            if isinstance(value, Drawn):
+                arguments[name] = value.build(key=jr.fold_in(key, number), shape=(size, 1))[:, 0]
+            elif isinstance(value, Surrogate):
+                arguments[name] = value.build()
+        return find(self.kind, self.name)(size=size, **arguments)
+
+
+class Surrogate(Component):
+    """The derivative that stands in for that of a spike: a name, or a table of a name and its parameters."""
+
+    kind: ClassVar[str] = "surrogates"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_shorthand(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
 class Rule(Component):
@@ -228,6 +257,12 @@ class Initialiser(Component):
         return value
 
 
+class Drawn(Component):
+    """A parameter of each neuron, drawn: a table of an initialiser's name and its parameters."""
+
+    kind: ClassVar[str] = "initialisers"
+
+
 def did_you_mean(word: str, words: list[str]) -> str:
     """Suggests the nearest of `words`, or lists them."""
     same = {_squeeze(known): known for known in words}
@@ -245,7 +280,11 @@ def _squeeze(name: str) -> str:
 def _in_toml(annotation: Any, kind: str) -> Any:
     """Gives the type that stands for `annotation` in a recipe, or None if TOML cannot say it."""
     origin = typing.get_origin(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, AbstractSurrogate):
+        return Surrogate
     if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
+        if kind == "neurons":
+            return Drawn
         if kind != "synapses":
             return float
         return Initialiser if len(annotation.dims) == 2 else None

@@ -138,6 +138,7 @@ def fit_options(experiment: Experiment) -> dict[str, Any]:
         "validate_every": training.validate_every or None,
         "validation_split": training.validation_split,
         "early_stop": experiment.early_stop(),
+        "penalty": experiment.penalty(),
         "checkpoint_every": training.checkpoint_every,
         "keep": training.keep,
         "recipe": experiment.recipe.model_dump(exclude_none=True),

@@ -75,6 +75,13 @@ class EarlyStop(Section):
         return self
 
 
+class FiringRate(Section):
+    """`[training.firing_rate]`: a penalty on neurons that fire more, or less, often than they should."""
+
+    target: NotNegative = Field(default=0.01, description="Wanted rate of each neuron [spikes per step].")
+    strength: NotNegative = Field(default=1.0, description="Factor of the summed squared deviations [1].")
+
+
 class Training(Section):
     """`[training]`: how long, on what, and what is written down when."""
 
@@ -92,6 +99,7 @@ class Training(Section):
     checkpoint_every: Count = Field(default=200, description="Updates between two checkpoints.")
     keep: Count = Field(default=3, description="Number of checkpoints kept.")
     early_stop: EarlyStop | None = Field(default=None, description="When to stop before the last update.")
+    firing_rate: FiringRate | None = Field(default=None, description="A penalty on firing rates; none if left out.")
 
     @model_validator(mode="after")
     def _validates(self) -> "Training":

@@ -144,7 +144,7 @@ class AbstractOnlineRule(AbstractRule):
 
     def start(self, network: Network, batch: int, *, key: Key[Array, ""], dtype=None) -> Stream:
         """Begins a stream: a network at its initial state, for `batch` trials side by side."""
-        state = network.initial_state(batch, dtype)
+        state = network.initial_state(batch, dtype, key)
         now = from_state(network, state)
         inputs = jnp.zeros((batch, network.inputs), jax.tree.leaves(state.neurons)[0].dtype)
         self.check(network, batch, inputs.dtype.itemsize)

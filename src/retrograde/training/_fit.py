@@ -45,6 +45,7 @@ def fit(
     batch: int = 128,
     loss: Callable | None = None,
     regulariser: Callable | None = None,
+    penalty: Callable | None = None,
     update: str | int = "trial",
     seeds: int = 1,
     log_every: int = 10,
@@ -81,6 +82,8 @@ def fit(
         batch: Trials per update.
         loss: `(outputs, trials) -> scalar`; by default the one that the task names.
         regulariser: `network -> scalar`, added to the loss that is differentiated, not to the one that is reported.
+        penalty: `activity -> scalar`, likewise added; has an attribute `populations`, the names of those whose activity
+            it takes. See `retrograde.losses.FiringRate`.
         update: When to change the parameters: `"trial"`, at the end of each batch of trials; `"step"`, at every time
             step; or a number of time steps (the rest of a trial makes a shorter one). Inside a trial only rules can
             that run forward in time (`AbstractOnlineRule`); network and traces run on across updates, the loss must be
@@ -133,6 +136,9 @@ def fit(
     if early_stop is not None and early_stop.metric.startswith("validation") and validate_every is None:
         raise ValueError(f"`EarlyStop(metric={early_stop.metric!r})` needs `validate_every`, else it is never measured")
     _check_task(task, batch)
+    every = _update_every(update, rule)
+    if penalty is not None and every is not None:
+        raise ValueError(f"`penalty` is known when a trial ends: with it `update` must be 'trial', not {update!r}")
     settings = {
         "steps": steps,
         "batch": batch,
@@ -152,7 +158,8 @@ def fit(
             optimiser=optimiser,
             loss=task_loss(task) if loss is None else loss,
             regulariser=regulariser,
-            every=_update_every(update, rule),
+            penalty=penalty,
+            every=every,
             key=key,
             plan=_Plan(
                 steps, batch, seeds, log_every, validate_every, validation_split, checkpoint_every, early_stop, pauses
@@ -230,6 +237,7 @@ class _Session:
         optimiser,
         loss,
         regulariser,
+        penalty,
         every,
         key,
         plan,
@@ -271,6 +279,7 @@ class _Session:
             optimiser=optimiser,
             loss=loss,
             regulariser=regulariser,
+            penalty=penalty,
             data_keys=keys[:, 1] if many else keys[0, 1],
             noise_keys=keys[:, 2] if many else keys[0, 2],
             batch=plan.batch,

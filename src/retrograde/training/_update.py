@@ -42,6 +42,7 @@ class Problem(eqx.Module):
     optimiser: optax.GradientTransformation
     loss: Callable
     regulariser: Callable | None
+    penalty: Any  # on the activity, or None
     data_keys: Key[Array, "*seed"]
     noise_keys: Key[Array, "*seed"]
     batch: int = eqx.field(static=True)
@@ -142,10 +143,18 @@ def _learn_from_trial(state: TrainingState, problem: Problem, trials, key: Key[A
     """One update from the gradient of the whole trial."""
 
     def objective(network, rule, key):
-        outputs = network(trials.inputs, rule=rule, key=key, readout_steps=problem.task.target_steps).outputs
-        loss = problem.loss(outputs, trials)
+        run = network(
+            trials.inputs,
+            rule=rule,
+            key=key,
+            readout_steps=problem.task.target_steps,
+            record=() if problem.penalty is None else problem.penalty.populations,
+        )
+        loss = problem.loss(run.outputs, trials)
         extra = 0.0 if problem.regulariser is None else problem.regulariser(network)
-        return loss + extra, (loss, extra, outputs)
+        if problem.penalty is not None:
+            extra = extra + problem.penalty(run.activity)
+        return loss + extra, (loss, extra, run.outputs)
 
     network = eqx.combine(state.params, problem.rest)
     (_, measured), gradients, rule_state = problem.rule.value_and_grad(
