@@ -66,9 +66,10 @@ $(TEST): requirements/test.txt pyproject.toml
 # `core` takes its versions from `test`, so that what is tested is what runs.
 COMPILE = $(RUN) uv --quiet pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-annotate --custom-compile-command "make lock" --group build
+EXTRAS = --extra tensorboard --extra gymnasium --extra hdf5 --extra nir
 lock: $(TEST)
 	$(PIP) uv
-	$(COMPILE) --upgrade --group test --extra tensorboard --output-file requirements/test.txt
+	$(COMPILE) --upgrade --group test $(EXTRAS) --output-file requirements/test.txt
 	$(COMPILE) --constraint requirements/test.txt --output-file requirements/core.txt
 
 clean:

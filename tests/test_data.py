@@ -1,18 +1,43 @@
-"""Digits: the shipped ones, the full MNIST from files, and its download from a server on this machine."""
+"""Data sets: the shipped digits, others from files, and downloads from a server on this machine."""
 
 import gzip
 import hashlib
 import http.server
 import importlib.util
+import os
 import socket
 import threading
+import wave
 from pathlib import Path
 
 import numpy as np
 import pooch
 import pytest
 
-from retrograde.data import DataError, _digits, _fetch, _mnist, fetch_mnist, load_digits, load_mnist, mnist_folder
+from retrograde.cli import main
+from retrograde.data import (
+    DataError,
+    _digits,
+    _ecg,
+    _fetch,
+    _found,
+    _mnist,
+    _nmnist,
+    _spoken,
+    ecg_folder,
+    fetch_ecg,
+    fetch_mnist,
+    load_digits,
+    load_ecg,
+    load_mnist,
+    load_nmnist,
+    load_spoken_digits,
+    mnist_folder,
+    nmnist_folder,
+    pack_nmnist,
+    pack_spoken_digits,
+    spoken_digits_folder,
+)
 
 NAMES = tuple(_mnist.DIGESTS)
 FIRST = NAMES[0]
@@ -391,3 +416,212 @@ def test_full_disk_is_named_and_keeps_the_download(mirror, contents, tmp_path, m
     assert part.read_bytes() == mirror.files[f"/{FIRST}.gz"]
     assert_complete(fetch_mnist(tmp_path, mirrors=[mirror.url]), contents)
     assert mirror.requests_for(FIRST) == [None, f"bytes={len(mirror.files[f'/{FIRST}.gz'])}-"]
+
+
+# The other data sets.
+
+SETS = {
+    "ecg": (load_ecg, ecg_folder, ("QTDB_train.mat", "QTDB_test.mat"), "retrograde data fetch ecg"),
+    "fsdd": (load_spoken_digits, spoken_digits_folder, ("fsdd.npz",), "retrograde data pack fsdd"),
+    "nmnist": (load_nmnist, nmnist_folder, ("nmnist_small.npz",), "retrograde data pack nmnist"),
+}
+
+
+def real(name: str) -> Path:
+    """The folder with a data set; a test that asks for it is skipped where it is absent."""
+    root = os.environ.get("RETROGRADE_DATA")
+    if not root:
+        pytest.skip(f"RETROGRADE_DATA is not set: no {SETS[name][2][0]}")
+    for folder in (Path(root) / name, Path(root)):
+        if (folder / SETS[name][2][0]).is_file():
+            return folder
+    pytest.skip(f"no {SETS[name][2][0]} in RETROGRADE_DATA")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_data_sets_are_found_by_the_environment_or_in_the_cache(name, monkeypatch, tmp_path):
+    _, find, files, advice = SETS[name]
+    monkeypatch.setenv("RETROGRADE_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=rf"lacks .*{files[-1]}\. The environment variable RETROGRADE_DATA .*{advice}"):
+        find()
+    for folder in (tmp_path, tmp_path / name):
+        folder.mkdir(exist_ok=True)
+        for file in files:
+            (folder / file).touch()
+        assert find() == folder
+    monkeypatch.delenv("RETROGRADE_DATA")
+    monkeypatch.setattr(_found.pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    with pytest.raises(DataError, match=rf"there is no folder .*{name}\. .*{advice}"):
+        find()
+    folder = tmp_path / "cache" / "retrograde" / name
+    folder.mkdir(parents=True)
+    for file in files[1:]:
+        (folder / file).touch()
+    with pytest.raises(DataError, match=rf"lacks {files[0]}\. .*{advice}"):
+        find()
+    (folder / files[0]).touch()
+    assert find() == folder
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x05\x06" + bytes(18)])
+@pytest.mark.parametrize("name", SETS)
+def test_bad_files_of_data_sets_are_refused_by_name(name, content, tmp_path):
+    load, _, files, advice = SETS[name]
+    for file in files:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(
+        DataError, match=rf"{files[0]} (is empty|cannot be read|is not the expected file|lacks).*{advice}"
+    ):
+        load(tmp_path)
+
+
+def test_arrays_of_other_content_are_refused(tmp_path):
+    arrays = {name: np.zeros(3) for name in _spoken.SPOKEN_ARRAYS}
+    np.savez(tmp_path / "fsdd.npz", **arrays)
+    with pytest.raises(
+        DataError, match=r"does not hold the expected data: the sha256 of its arrays is \w{64}, expected"
+    ):
+        load_spoken_digits(tmp_path)
+    digests = {_found.digest_of(changed) for changed in (arrays, arrays | {"index": np.ones(3)})}
+    digests |= {_found.digest_of({"a": np.zeros(4)}), _found.digest_of({"a": np.zeros((2, 2))})}
+    digests |= {_found.digest_of({"b": np.zeros(4)}), _found.digest_of({"a": np.zeros(4, np.int64)})}
+    assert len(digests) == 6, "content, names, types and shapes count"
+    assert _found.digest_of({"a": np.arange(3, dtype=">i4")}) == _found.digest_of({"a": np.arange(3, dtype="<i4")})
+
+
+def test_the_ecg_is_what_the_source_says():
+    data = load_ecg(real("ecg"))
+    assert data.train_spikes.shape == (618, 1301, 4) and data.test_spikes.shape == (141, 1301, 4)
+    assert data.train_spikes.max() == 1 and not data.train_spikes[:, -1, 0].any()
+    assert np.unique(data.test_waves).tolist() == [0, 1, 2, 3, 4, 5, 255]
+
+
+def test_packed_recordings_are_the_expected_file_again(tmp_path):
+    clips = load_spoken_digits(real("fsdd"))
+    assert np.bincount(clips.digit).tolist() == [300] * 10 and clips.speakers[0] == "george" and clips.take.max() == 49
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for i in range(3000):
+        with wave.open(
+            f"{folder}/{clips.digit[i]}_{clips.speakers[clips.speaker[i]]}_{clips.take[i]}.wav", "w"
+        ) as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(clips.samples[clips.offsets[i] : clips.offsets[i + 1]].astype("<i2").tobytes())
+    np.testing.assert_array_equal(
+        load_spoken_digits(pack_spoken_digits(folder, tmp_path).parent).samples, clips.samples
+    )
+    (folder / "9_theo_0.wav").unlink()
+    with pytest.raises(
+        DataError, match=r"other recordings than expected: 2,999 of 6 speakers, sha256 \w{64}, expected"
+    ):
+        pack_spoken_digits(folder, tmp_path)
+
+
+def test_recordings_that_are_none_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"has no recordings: it needs files as 7_jackson_32\.wav\. Get the recordings"):
+        pack_spoken_digits(tmp_path)
+    (tmp_path / "0_theo_0.wav").write_bytes(b"hello")
+    with pytest.raises(DataError, match=r"0_theo_0\.wav is not an intact \.wav file"):
+        pack_spoken_digits(tmp_path)
+    with wave.open(str(tmp_path / "0_theo_0.wav"), "w") as file:
+        file.setparams((2, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(8))
+    with pytest.raises(DataError, match=r"is not a recording of one channel, 16 bits, 8 kHz"):
+        pack_spoken_digits(tmp_path)
+
+
+def write_events(data: dict, folder: Path) -> None:
+    """The recordings as N-MNIST has them: five bytes an event, in folders by digit."""
+    for split, events in data.items():
+        for i, label in enumerate(events.label):
+            part = slice(events.offsets[i], events.offsets[i + 1])
+            t = events.t[part]
+            high = (t >> 16).astype(np.uint8) | events.p[part] << 7
+            rows = [events.x[part], events.y[part], high, (t >> 8).astype(np.uint8), t.astype(np.uint8)]
+            file = folder / split.capitalize() / str(label) / f"{i + 1:05d}.bin"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(np.stack(rows, axis=1).tobytes())
+
+
+def test_packed_events_are_the_expected_file_again(tmp_path, capsys):
+    data = load_nmnist(real("nmnist"))
+    write_events(data, tmp_path / "N-MNIST")
+    assert main(["data", "pack", "nmnist", str(tmp_path / "N-MNIST"), "--to", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'nmnist_small.npz'}\n"
+    again = load_nmnist(tmp_path)
+    for split, field in [(split, field) for split in data for field in ("x", "y", "t", "p", "offsets", "label")]:
+        np.testing.assert_array_equal(getattr(again[split], field), getattr(data[split], field))
+    file = tmp_path / "N-MNIST" / "Test" / "7" / "00001.bin"
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(DataError, match=r"other recordings than expected: the sha256 of their events"):
+        pack_nmnist(tmp_path / "N-MNIST", tmp_path)
+
+
+def test_events_as_the_official_file_has_them(tmp_path):
+    """Train/0/00002.bin begins with these; x, y, polarity and time in µs, as others have read them."""
+    raw = bytes(
+        [10, 30, 0x80, 937 >> 8, 937 & 255, 33, 20, 0x80, 1030 >> 8, 1030 & 255, 14, 23, 0, 2383 >> 8, 2383 & 255]
+    )
+    (tmp_path / "00002.bin").write_bytes(raw)
+    x, y, t, p = _nmnist._read_bin(tmp_path / "00002.bin")
+    assert (x.tolist(), y.tolist(), p.tolist(), t.tolist()) == (
+        [10, 33, 14],
+        [30, 20, 23],
+        [1, 1, 0],
+        [937, 1030, 2383],
+    )
+    (tmp_path / "late.bin").write_bytes(bytes([1, 2, 0xFF, 0xFF, 0xFF]))
+    assert _nmnist._read_bin(tmp_path / "late.bin")[2].tolist() == [2**23 - 1]
+
+
+def test_events_that_are_none_are_refused(tmp_path, capsys, monkeypatch):
+    assert main(["data", "pack", "nmnist", str(tmp_path)]) == 2
+    assert "Train lacks 1,000 of 1,000 recordings, such as */00001.bin. Get N-MNIST" in capsys.readouterr().err
+    threes = tmp_path / "Train" / "3"
+    threes.mkdir(parents=True)
+    monkeypatch.setitem(_nmnist.NMNIST_SIZES, "train", 1)
+    (threes / "00001.bin").write_bytes(b"1234")
+    with pytest.raises(DataError, match=r"00001\.bin is empty or cut short: it has 4 bytes, no multiple of 5"):
+        pack_nmnist(tmp_path)
+
+
+@pytest.fixture
+def ecg_mirror(mirror, monkeypatch):
+    contents = {name: name.encode() * 1000 for name in _ecg.ECG_DIGESTS}
+    for name, content in contents.items():
+        monkeypatch.setitem(_ecg.ECG_DIGESTS, name, hashlib.sha256(content).hexdigest())
+    mirror.files = {f"/{name}": content for name, content in contents.items()}
+    return mirror, contents
+
+
+def test_ecg_is_downloaded_as_it_is_and_taken_up_where_it_broke(ecg_mirror, tmp_path):
+    mirror, contents = ecg_mirror
+    mirror.breaks = 1
+    reports = []
+    folder = fetch_ecg(tmp_path / "new", mirrors=[mirror.url], progress=lambda *report: reports.append(report))
+    assert_complete(folder, contents)
+    size = len(contents["QTDB_train.mat"])
+    assert mirror.requests[:2] == [("/QTDB_train.mat", None), ("/QTDB_train.mat", f"bytes={size // 2}-")]
+    assert ("QTDB_train.mat", size, size) in reports
+    fetch_ecg(folder, mirrors=[mirror.url])
+    assert len(mirror.requests) == 3
+
+
+def test_ecg_of_other_content_is_refused(ecg_mirror, tmp_path):
+    mirror, _ = ecg_mirror
+    mirror.files["/QTDB_test.mat"] = b"<html>Please log in to this network.</html>"
+    with pytest.raises(DataError, match=r"(?s)No mirror gave QTDB_test\.mat.*refused: the sha256.*has the two files"):
+        fetch_ecg(tmp_path, mirrors=[mirror.url])
+    assert [path.name for path in tmp_path.iterdir()] == ["QTDB_train.mat"]
+    with pytest.raises(DataError, match=r"`fetch_ecg\(mirrors=...\)` is empty"):
+        fetch_ecg(tmp_path, mirrors=[])
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError, match=r"The ECG data set cannot be stored in .*file/below"):
+        fetch_ecg(tmp_path / "file" / "below", mirrors=[mirror.url])
+
+
+def test_ecg_is_fetched_by_its_command(ecg_mirror, tmp_path, capsys):
+    mirror, contents = ecg_mirror
+    assert main(["data", "fetch", "ecg", "--to", str(tmp_path / "new"), "--mirror", mirror.url]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'new'}\n"
+    assert_complete(tmp_path / "new", contents)

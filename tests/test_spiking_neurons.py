@@ -332,6 +332,20 @@ def test_trained_time_constants_stay_positive():
     assert LIF(3).project() == LIF(3)  # constants are left alone
 
 
+def test_arrays_may_be_constants():
+    """A mixture of plain and adaptive neurons whose adaptation is given and whose time constants learn."""
+    neuron = ALIF(4, tau_mem=jnp.full(4, 10.0), beta=jnp.array([0.0, 0.0, 0.1, 0.1]), constants=("beta",))
+    network = rg.Network.single_layer(rg.tasks.Sine(), neuron, key=jr.key(0))
+    trained = network.trainable().populations["hidden"]
+    assert trained.tau_mem is True and trained.beta is False
+    found = rg.coverage(network, rg.rules.EProp(), key=jr.key(1))
+    assert found["hidden.beta"].reach == "frozen" and found["hidden.tau_mem"].reach != "frozen"
+    x = jr.normal(jr.key(1), (20, 2, 1))
+    for rule in (rg.rules.BPTT(), rg.rules.EProp(form="forward")):
+        slope = eqx.filter_grad(lambda n, rule=rule: jnp.sum(n(x, rule=rule).outputs ** 2))(network)
+        assert (slope.populations["hidden"].beta == 0).all()
+
+
 @pytest.mark.parametrize(
     "neuron",
     [

@@ -17,14 +17,22 @@ from retrograde.network import Network, Projection
 from retrograde.neurons import LeakyRate, Linear
 from retrograde.synapses import Dense
 from retrograde.tasks import (
+    ECG,
+    NMNIST,
     TASKS,
     AbstractTask,
     Add,
+    CopyRepeat,
     DelayedRecall,
+    EvidenceAccumulation,
     Mimic,
     Multisensory,
+    PatternGeneration,
+    Recorded,
     SequentialDigits,
     Sine,
+    SpokenDigits,
+    StoreRecall,
     Trials,
 )
 from retrograde.tasks._abstract import check_integer
@@ -93,9 +101,19 @@ def test_registry_makes_each_task_from_plain_numbers():
         "mimic": Mimic,
         "multisensory": Multisensory,
         "sine": Sine,
+        "pattern_generation": PatternGeneration,
+        "store_recall": StoreRecall,
+        "evidence_accumulation": EvidenceAccumulation,
+        "copy_repeat": CopyRepeat,
+        "ecg": ECG,
+        "spoken_digits": SpokenDigits,
+        "nmnist": NMNIST,
+        "recorded": Recorded,
     }
     for task in TASKS.values():
-        assert isinstance(task(), AbstractTask) and task.__doc__.splitlines()[0].endswith(".")
+        assert issubclass(task, AbstractTask) and task.__doc__.splitlines()[0].endswith(".")
+        if task not in (ECG, SpokenDigits, NMNIST, Recorded):  # which need data
+            assert isinstance(task(), AbstractTask)
 
 
 class Echo(AbstractTask):

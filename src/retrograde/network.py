@@ -239,6 +239,9 @@ class Network(eqx.Module):
             ValueError: If `inputs` or `state` does not fit the network, a name, shape or choice is wrong, or `key` is
                 missing.
         """
+        if any(neuron.constants for neuron in self.populations.values()):
+            held = {name: _held(neuron) for name, neuron in self.populations.items()}
+            self = eqx.tree_at(lambda n: n.populations, self, held)
         moments = self.moments()
         self._check_call(inputs, record, readout_steps)
         if weights not in get_args(Weights):
@@ -398,7 +401,8 @@ class Network(eqx.Module):
         node: Any = self
         names: tuple[str, ...] = ()
         for entry in path:
-            names = getattr(node, "constants", ()) if isinstance(node, AbstractSynapse | AbstractFeedback) else ()
+            owners = AbstractSynapse | AbstractFeedback | AbstractNeuron
+            names = getattr(node, "constants", ()) if isinstance(node, owners) else ()
             if hasattr(entry, "name"):
                 node = getattr(node, entry.name)
             else:
@@ -604,6 +608,15 @@ def _stage(network: Network, group: tuple[str, ...]) -> Stage:
         )
 
     return Stage(group, wires(inside=False), wires(inside=True))
+
+
+def _held(neuron: AbstractNeuron) -> AbstractNeuron:
+    """The neuron with its constant arrays cut off from gradients."""
+    names = [name for name in neuron.constants if eqx.is_array(getattr(neuron, name))]
+    if not names:
+        return neuron
+    held = [jax.lax.stop_gradient(getattr(neuron, name)) for name in names]
+    return eqx.tree_at(lambda n: [getattr(n, name) for name in names], neuron, held)
 
 
 def _reachable(start: Iterable[str], edges: list[Projection]) -> set[str]:

@@ -27,7 +27,10 @@ def check(json: Json = False) -> None:
 
 @app.command()
 def fetch(
-    name: Annotated[Literal["mnist"], typer.Argument(help="What to fetch: mnist (70,000 digits, 11 MB).")],
+    name: Annotated[
+        Literal["mnist", "ecg"],
+        typer.Argument(help="What to fetch: mnist (70,000 digits, 11 MB) or ecg (heart beats as spikes, 0.7 MB)."),
+    ],
     to: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where to keep it; the user's cache by default.")
     ] = None,
@@ -40,8 +43,32 @@ def fetch(
     from retrograde import data
 
     with download_progress() as show:
-        folder = data.fetch_mnist(to, mirrors=mirror or data.MIRRORS, progress=show)
+        if name == "mnist":
+            folder = data.fetch_mnist(to, mirrors=mirror or data.MIRRORS, progress=show)
+        else:
+            folder = data.fetch_ecg(to, mirrors=mirror or data.ECG_MIRRORS, progress=show)
     print_json({"name": name, "folder": str(folder)}) if json else print(folder)
+
+
+@app.command()
+def pack(
+    name: Annotated[
+        Literal["fsdd", "nmnist"],
+        typer.Argument(help="What to pack: fsdd (spoken digits) or nmnist (digits before an event camera)."),
+    ],
+    recordings: Annotated[
+        Path, typer.Argument(metavar="RECORDINGS", help="The folder with the recordings as they are distributed.")
+    ],
+    to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where to keep it; the user's cache by default.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Turn recordings that you have downloaded into the one file that is read here: checked."""
+    from retrograde import data
+
+    file = {"fsdd": data.pack_spoken_digits, "nmnist": data.pack_nmnist}[name](recordings, to)
+    print_json({"name": name, "file": str(file)}) if json else print(file)
 
 
 def _states(check: bool) -> list[dict[str, str]]:
@@ -62,6 +89,9 @@ def _states(check: bool) -> list[dict[str, str]]:
     return [
         state("digits", "5,000 MNIST digits, shipped", lambda: Path(data.__file__).parent, data.load_digits),
         state("mnist", "70,000 MNIST digits", data.mnist_folder, data.load_mnist),
+        state("ecg", "759 stretches of heart beats as spikes", data.ecg_folder, data.load_ecg),
+        state("fsdd", "3,000 spoken digits", data.spoken_digits_folder, data.load_spoken_digits),
+        state("nmnist", "1,100 digits before an event camera", data.nmnist_folder, data.load_nmnist),
     ]
 
 

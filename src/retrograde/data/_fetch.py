@@ -1,4 +1,4 @@
-"""Download of MNIST: checked, resumable, from several mirrors."""
+"""Downloads: checked, resumable, from several mirrors."""
 
 import contextlib
 import dataclasses
@@ -17,15 +17,23 @@ from typing import Any
 
 import pooch
 
+from retrograde.data._ecg import ECG_DIGESTS
 from retrograde.data._errors import DataError
+from retrograde.data._found import cache_of
 from retrograde.data._mnist import DIGESTS, cache_folder
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+# The authors' repository at one commit, so that what is there stays what it is.
+ECG_MIRRORS = (
+    "https://raw.githubusercontent.com/byin-cwi/Efficient-spiking-networks/"
+    "bfd47cff62d26b0812bb2cc24c5f220245443a32/data/",
+)
 Progress = Callable[[str, int, int | None], Any]
 _CHUNK = 1 << 16
+_NUMBERS = {2: "two", 4: "four"}
 
 
 class _MirrorError(Exception):
@@ -60,60 +68,120 @@ def fetch_mnist(
         DataError: If no mirror gives a file with the right content, or the folder cannot be written to.
     """
     folder = cache_folder() if folder is None else Path(folder)
+    files = tuple(_File(name, digest, is_compressed=True) for name, digest in DIGESTS.items())
+    _fetch("MNIST", "fetch_mnist", files, folder, mirrors, _ResumingDownload(progress, attempts, timeout))
+    return folder
+
+
+def fetch_ecg(
+    folder: str | os.PathLike | None = None,
+    *,
+    mirrors: Sequence[str] = ECG_MIRRORS,
+    progress: Progress | None = None,
+    attempts: int = 5,
+    timeout: float = 30.0,
+) -> Path:
+    """Downloads the two files of the spike-coded QT database, unless they are there and intact.
+
+    As `fetch_mnist`, which says what the other arguments are.
+
+    Args:
+        folder: Where to keep the files. `None`: the user's cache folder, where `load_ecg` looks.
+        mirrors: Addresses of folders with `QTDB_train.mat` and `QTDB_test.mat`, tried in turn.
+        progress: As for `fetch_mnist`.
+        attempts: As for `fetch_mnist`.
+        timeout: As for `fetch_mnist`.
+
+    Returns:
+        The folder, which then holds the two files (0.7 MB).
+
+    Raises:
+        DataError: If no mirror gives a file with the right content, or the folder cannot be written to.
+    """
+    folder = cache_of("ecg") if folder is None else Path(folder)
+    files = tuple(_File(name, digest, is_compressed=False) for name, digest in ECG_DIGESTS.items())
+    _fetch("The ECG data set", "fetch_ecg", files, folder, mirrors, _ResumingDownload(progress, attempts, timeout))
+    return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """One file of a data set: its name, the sha256 of its content, and whether mirrors have it as `.gz`."""
+
+    name: str
+    digest: str
+    is_compressed: bool
+
+    @property
+    def remote(self) -> str:
+        return f"{self.name}.gz" if self.is_compressed else self.name
+
+
+def _fetch(
+    title: str,
+    function: str,
+    files: Sequence[_File],
+    folder: Path,
+    mirrors: Sequence[str],
+    download: "_ResumingDownload",
+) -> None:
     mirrors = tuple(mirrors)
     for mirror in mirrors:
         if not mirror.startswith(("http://", "https://")):
             raise DataError(f"The mirror {mirror!r} is not an http:// or https:// address. Correct it.")
     if not mirrors:
-        raise DataError("`fetch_mnist(mirrors=...)` is empty: name at least one mirror, or leave the argument out.")
-    download = _ResumingDownload(progress, attempts, timeout)
+        raise DataError(f"`{function}(mirrors=...)` is empty: name at least one mirror, or leave the argument out.")
+    advice = (
+        "Check the connection and run the command again (what has arrived is kept and continued), name other mirrors, "
+        f"or set RETROGRADE_DATA to a folder that has the {_NUMBERS[len(files)]} files."
+    )
     with _quiet(pooch.get_logger()):
-        for name in DIGESTS:
-            _fetch_file(name, folder, mirrors, download)
-    return folder
+        for file in files:
+            _fetch_file(title, file, folder, mirrors, download, advice)
 
 
-def _fetch_file(name: str, folder: Path, mirrors: Sequence[str], download: "_ResumingDownload") -> None:
+def _fetch_file(
+    title: str, file: _File, folder: Path, mirrors: Sequence[str], download: "_ResumingDownload", advice: str
+) -> None:
     problems = []
     for mirror in mirrors:
-        url = f"{mirror.rstrip('/')}/{name}.gz"
-        store = pooch.create(path=folder, base_url="", registry={name: f"sha256:{DIGESTS[name]}"}, urls={name: url})
+        url = f"{mirror.rstrip('/')}/{file.remote}"
+        registry = {file.name: f"sha256:{file.digest}"}
+        store = pooch.create(path=folder, base_url="", registry=registry, urls={file.name: url})
         try:
-            store.fetch(name, downloader=download)
+            store.fetch(file.name, downloader=dataclasses.replace(download, file=file))
         except _MirrorError as error:
             problems.append(f"  {url}: {error}")
         except OSError as error:
             raise DataError(
-                f"MNIST cannot be stored in {folder}: {error.strerror or error}. Free some space, mend the "
+                f"{title} cannot be stored in {folder}: {error.strerror or error}. Free some space, mend the "
                 "permissions, or name another folder. What was downloaded so far is kept."
             ) from error
         else:
-            for part in folder.glob(f"{name}.*.part"):
+            for part in folder.glob(f"{file.name}.*.part"):
                 part.unlink()
             return
     listing = "\n".join(problems)
-    raise DataError(
-        f"No mirror gave {name}.gz:\n{listing}\nCheck the connection and run the command again (what has arrived is "
-        "kept and continued), name other mirrors, or set RETROGRADE_DATA to a folder that has the four files."
-    )
+    raise DataError(f"No mirror gave {file.remote}:\n{listing}\n{advice}")
 
 
 @dataclasses.dataclass(frozen=True)
 class _ResumingDownload:
-    """A downloader for Pooch (which does not resume): URL of a `.gz` → its content, checked, in `output_file`."""
+    """A downloader for Pooch (which does not resume): URL of a file → its content, checked, in `output_file`."""
 
     progress: Progress | None
     attempts: int
     timeout: float
+    file: _File | None = None
 
     def __call__(self, url: str, output_file: str, pooch: Any) -> None:
-        name = url.rsplit("/", 1)[1].removesuffix(".gz")
+        assert self.file is not None
         # One part per address: the .gz of two mirrors may differ, so a part must go on where it began.
-        part = Path(output_file).parent / f"{name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
+        part = Path(output_file).parent / f"{self.file.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
         was_begun = part.exists() and part.stat().st_size > 0
         self._complete(url, part)
         try:
-            _unpack(part, Path(output_file), name)
+            _unpack(part, Path(output_file), self.file)
         except _MirrorError:
             part.unlink()
             if not was_begun:
@@ -121,7 +189,7 @@ class _ResumingDownload:
             # The old part may be to blame, not the mirror: once more, from the first byte.
             self._complete(url, part)
             try:
-                _unpack(part, Path(output_file), name)
+                _unpack(part, Path(output_file), self.file)
             except _MirrorError:
                 part.unlink()
                 raise
@@ -170,19 +238,21 @@ class _ResumingDownload:
                     file.write(chunk)
                     done += len(chunk)
                     if self.progress is not None:
-                        self.progress(part.name.split(".")[0], done, total)
+                        self.progress(part.name.rsplit(".", 2)[0], done, total)
         return total is None or done >= total
 
 
-def _unpack(part: Path, output: Path, name: str) -> None:
-    """Decompresses `part` to `output` and checks the content."""
-    try:
-        content = gzip.decompress(part.read_bytes())
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _MirrorError(f"refused: what arrived is not an intact .gz file ({error})") from error
+def _unpack(part: Path, output: Path, file: _File) -> None:
+    """Checks what `part` holds, decompressed if it must be, and writes it to `output`."""
+    content = part.read_bytes()
+    if file.is_compressed:
+        try:
+            content = gzip.decompress(content)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise _MirrorError(f"refused: what arrived is not an intact .gz file ({error})") from error
     digest = hashlib.sha256(content).hexdigest()
-    if digest != DIGESTS[name]:
-        raise _MirrorError(f"refused: the sha256 of the content is {digest}, expected {DIGESTS[name]}")
+    if digest != file.digest:
+        raise _MirrorError(f"refused: the sha256 of the content is {digest}, expected {file.digest}")
     output.write_bytes(content)
 
 

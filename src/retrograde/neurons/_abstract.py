@@ -18,8 +18,8 @@ class AbstractNeuron(eqx.Module):
 
     Everything is elementwise: neuron `i` of trial `b` sees its own state and its own current(s), nothing else (mixing
     is a projection's work). From `step` alone the rules derive what they need. A Python float among the fields is a
-    constant shared by all neurons; an array is a trainable parameter of each. `retrograde.testing.check_neuron`
-    verifies all this for a neuron of your own.
+    constant shared by all neurons; an array is a parameter of each, and trained unless `constants` names it.
+    `retrograde.testing.check_neuron` verifies all this for a neuron of your own.
 
     Attributes:
         size: Number of neurons.
@@ -75,6 +75,11 @@ class AbstractNeuron(eqx.Module):
     @abc.abstractmethod
     def activity(self, state: State) -> Float[Array, "*batch neuron"]:
         """What others see of a state: a rate or a spike."""
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """Names of the arrays that are not trained; a field of many neurons."""
+        return ()
 
     @property
     def low_pass(self) -> tuple[float | Array, float | Array] | None:

@@ -78,6 +78,7 @@ class LIF(AbstractNeuron):
         dt: Length of a time step [ms].
         normalised: Whether $g = 1-\alpha$ (a filter of gain 1) instead of $g = 1$.
         reset: `"subtract"` the threshold, or start from `"zero"`.
+        constants: Names of the arrays that are not trained.
 
     Raises:
         ValueError: If `size`, `tau_mem`, `threshold` or `dt` is not positive, `refractory` is negative, or `reset` is
@@ -98,6 +99,7 @@ class LIF(AbstractNeuron):
     dt: float = 1.0
     normalised: bool = eqx.field(static=True, default=False)
     reset: Literal["subtract", "zero"] = eqx.field(static=True, default="subtract")
+    constants: tuple[str, ...] = eqx.field(static=True, default=())
 
     def __check_init__(self):
         check_positive(self, "tau_mem", "threshold", "dt")
@@ -150,12 +152,14 @@ class ALIF(AbstractNeuron):
         tau_mem: Membrane time constant [ms].
         tau_adapt: Adaptation time constant [ms].
         threshold: Baseline threshold $\vartheta$ [unit of $v$, which is dimensionless].
-        beta: Threshold added per unit of $a$ [unit of $v$]; an array with zeros mixes plain and adaptive neurons.
+        beta: Threshold added per unit of $a$ [unit of $v$]; an array with zeros mixes plain and adaptive neurons, and
+            is trained unless `constants` names it.
         refractory: Least number of steps between two spikes; 0 for no refractory period [1].
         detach_reset: Whether credit ignores the path through the reset (the one through the adaptation stays).
         surrogate: Derivative of the spike, of the distance from threshold in units of the base threshold.
         dt: Length of a time step [ms].
         normalised: Whether $g = 1-\alpha$ and $h = 1-\rho$ (filters of gain 1) instead of 1.
+        constants: Names of the arrays that are not trained, such as `("beta",)`.
 
     Raises:
         ValueError: If `size`, `tau_mem`, `tau_adapt`, `threshold` or `dt` is not positive, or `refractory` negative.
@@ -177,6 +181,7 @@ class ALIF(AbstractNeuron):
     surrogate: AbstractSurrogate = Triangle()
     dt: float = 1.0
     normalised: bool = eqx.field(static=True, default=False)
+    constants: tuple[str, ...] = eqx.field(static=True, default=())
 
     def __check_init__(self):
         check_positive(self, "tau_mem", "tau_adapt", "threshold", "dt")

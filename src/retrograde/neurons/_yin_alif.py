@@ -47,6 +47,7 @@ class YinALIF(AbstractNeuron):
         detach_reset: Whether credit ignores the path through the reset.
         surrogate: Derivative of the spike, of the distance from threshold in units of the membrane.
         dt: Length of a time step [ms].
+        constants: Names of the arrays that are not trained.
 
     Raises:
         ValueError: If `size`, a time constant, `threshold` or `dt` is not positive, or `initial` or `reads` is none of
@@ -70,6 +71,7 @@ class YinALIF(AbstractNeuron):
     detach_reset: bool = eqx.field(static=True, default=False)
     surrogate: AbstractSurrogate = MultiGaussian()
     dt: float = 1.0
+    constants: tuple[str, ...] = eqx.field(static=True, default=())
 
     def __check_init__(self):
         check_positive(self, "tau_mem", "tau_adapt", "threshold", "dt")

@@ -130,3 +130,29 @@ def check_integer(owner: str, name: str, value: Any, least: int) -> None:
     """Refuses anything but an integer of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"`{owner}({name}=...)` must be an integer of at least {least}, got {value!r}.")
+
+
+def check_durations(task: Any, least: dict[str, int]) -> None:
+    """Refuses lengths [ms] that are no whole number of steps, or fewer steps than `least` says."""
+    owner = type(task).__name__
+    for name, fewest in least.items():
+        steps = getattr(task, name) / task.dt
+        if abs(steps - round(steps)) > 1e-6:
+            raise ValueError(
+                f"`{owner}({name}={getattr(task, name):g})` must be a whole number of steps of dt={task.dt:g} ms, got "
+                f"{steps:g} steps."
+            )
+        if round(steps) < fewest:
+            raise ValueError(
+                f"`{owner}({name}=...)` must be at least {fewest * task.dt:g} ms, got {getattr(task, name)}."
+            )
+
+
+def check_rates(task: Any, names: tuple[str, ...]) -> None:
+    """Refuses rates [Hz] that are negative or exceed one spike in a step."""
+    for name in names:
+        if not 0 <= getattr(task, name) * task.dt <= 1000:
+            raise ValueError(
+                f"`{type(task).__name__}({name}=...)` must lie between 0 and {1000 / task.dt:g} Hz, one spike in a "
+                f"step of {task.dt:g} ms, got {getattr(task, name)}."
+            )
