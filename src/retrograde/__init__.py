@@ -11,6 +11,7 @@ _MODULES = (
     "comparison",
     "data",
     "encoders",
+    "exchange",
     "feedback",
     "losses",
     "neurons",

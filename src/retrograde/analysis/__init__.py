@@ -29,6 +29,14 @@ from retrograde.analysis._coverage import (
 from retrograde.analysis._coverage import (
     uncovered as uncovered,
 )
+from retrograde.analysis._energy import ENERGY_PER_OPERATION as ENERGY_PER_OPERATION
+from retrograde.analysis._energy import Activity as Activity
+from retrograde.analysis._energy import Consumption as Consumption
+from retrograde.analysis._energy import EnergyPerOperation as EnergyPerOperation
+from retrograde.analysis._energy import StepOperations as StepOperations
+from retrograde.analysis._energy import energy as energy
+from retrograde.analysis._energy import layer_operations as layer_operations
+from retrograde.analysis._energy import network_operations as network_operations
 from retrograde.analysis._half_way import half_way as half_way
 from retrograde.analysis._lags import CreditByLag as CreditByLag
 from retrograde.analysis._lags import credit_by_lag as credit_by_lag

@@ -20,7 +20,7 @@ from retrograde.papers._reproduce import Outcome as Outcome
 from retrograde.papers._reproduce import read_outcomes as read_outcomes
 from retrograde.papers._reproduce import reproduce as reproduce
 
-PAPERS = ("zou2023",)
+PAPERS = ("zou2023", "bellec2020", "yin2021")
 
 
 def read_paper(key: str) -> Paper:
