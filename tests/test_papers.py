@@ -6,12 +6,18 @@ import os
 import re
 from pathlib import Path
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import retrograde as rg
 from retrograde import papers
 from retrograde.cli import main
 from retrograde.papers import Band, Claim, Finding, Paper, _reproduce
+from retrograde.papers.bellec2020 import _evidence as evidence
+from retrograde.papers.bellec2020 import _trial as trial
 from retrograde.training import RunError
 
 DOCS = Path(__file__).parents[1] / "docs" / "papers"
@@ -269,6 +275,24 @@ def test_other_papers_in_small(key, tmp_path):
     page = papers.write_markdown(papers.read_paper(key), outcomes, tmp_path / "page.md", "make me")
     measured = [outcome for outcome in outcomes if outcome.verdict != "not run"]
     assert len(list((page.parent / "page").glob("*.png"))) == len(measured)
+
+
+def test_the_traces_in_the_picture_are_those_of_eprop():
+    """Signals times traces, summed over time, are e-prop's gradient by the input weights."""
+    task = evidence.SHORT
+    network = evidence.network(jax.random.key(0), task, 600.0, True, True)
+    trials = task.take(jnp.zeros(1, jnp.int32), "test")
+    signals = jax.random.normal(jax.random.key(1), (task.steps, 100))
+    seen = trial._run(network, trials)
+    assert seen["spikes"].sum() > 100
+
+    def credited(network):
+        z = network(trials.inputs, rule=rg.rules.EProp(), record=("hidden",)).activity["hidden"]
+        return jnp.sum(signals[:, None] * z)
+
+    expected = eqx.filter_grad(credited)(network).projections["input->hidden"].synapse.weight
+    found = jnp.einsum("tj,tji->ji", signals, seen["trace"])
+    assert jnp.abs(found - expected).max() < 1e-10 * jnp.abs(expected).max()
 
 
 @pytest.mark.parametrize("key", papers.PAPERS)

@@ -21,6 +21,7 @@ from retrograde.network import Network, Projection
 from retrograde.neurons import ALIF, LeakyReadout
 from retrograde.papers._claim import Finding
 from retrograde.papers._lab import Lab
+from retrograde.papers.bellec2020 import _trial as trial
 from retrograde.papers.bellec2020._common import RULES, WORDS, recurrent
 from retrograde.plots import colour, plot_curves
 from retrograde.rules import BPTT, EProp
@@ -95,9 +96,14 @@ def _errors(network: Network, task: EvidenceAccumulation) -> dict[str, Array]:
     return {"error": decision_error(outputs, trials)}
 
 
+def short_task(lab: Lab) -> EvidenceAccumulation:
+    """Three cues and a short delay."""
+    return lab.pick(smoke=EvidenceAccumulation(cues=1, delay=0.0, recall=50.0), laptop=SHORT, paper=SHORT)
+
+
 def short(lab: Lab) -> dict[str, list[tuple[Result, dict[str, np.ndarray]]]]:
     """Networks that learn the short task, by rule and seed, and their test errors in iterations 200 to 240."""
-    task = lab.pick(smoke=EvidenceAccumulation(cues=1, delay=0.0, recall=50.0), laptop=SHORT, paper=SHORT)
+    task = short_task(lab)
     steps, first = lab.pick(smoke=(20, 20), laptop=(250, 200), paper=(250, 200))
     return {
         kind: [
@@ -136,6 +142,23 @@ def draw_short(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     ax = plot_curves(curves, ylabel="wrong, of the steps of recall (%)", ax=figure.subplots())
     ax.axhline(50, color="grey", linestyle=":", linewidth=1)
     ax.set(ylim=(0, 100))
+
+
+def measure_trial(lab: Lab) -> Finding:
+    """How much of the slow part of a trace, as it is when the last cue ends, is left when the recall begins."""
+    task, seen = (
+        short_task(lab),
+        [trial.watch(result.network, short_task(lab)) for result, _ in lab.once(short)["symmetric"]],
+    )
+    cues_end = round(task.cues * (task.silence + task.cue))
+    left = [one["slow"][-task.target_steps] / one["slow"][cues_end] for one in seen]
+    return Finding(
+        {
+            "left": np.array([float(np.median(ratio)) for ratio in left]),
+            "early": np.array([float(np.abs(one["signal"][: -task.target_steps]).max()) for one in seen]),
+        },
+        seen[0],
+    )
 
 
 MOST = 700  # iterations
@@ -193,8 +216,7 @@ def draw_whole(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
 
 def measure_cosines(lab: Lab) -> Finding:
     """Cosine of the angle between e-prop's and BPTT's gradient, before training."""
-    task = lab.pick(smoke=EvidenceAccumulation(cues=1, delay=0.0, recall=50.0), laptop=SHORT, paper=SHORT)
-    tau_adapt = 600.0
+    task, tau_adapt = short_task(lab), 600.0
     found: dict[str, list[float]] = {}
     for seed in range(lab.seeds):
         gradients = {}
