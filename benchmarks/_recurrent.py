@@ -11,12 +11,13 @@ DAMPENING = 0.3
 KEYS = ("loss", "input", "recurrent", "output")  # of an answer: a number, and gradients
 
 
-def case(neurons: int, steps: int, batch: int, *, spiking: bool = True, inputs: int = INPUTS):
+def case(neurons: int, steps: int, batch: int, *, spiking: bool = True, inputs: int | None = None):
     """Weights `post pre` of input, recurrence and readout; inputs and targets `time batch channel`; all float32.
 
     Weights of spiking networks are multiples of 1/1024, and their inputs are spikes: sums of them are exact in any
     order, so that all contenders fire alike.
     """
+    inputs = INPUTS if inputs is None else inputs
     rng = np.random.default_rng(0)
     w_in = rng.standard_normal((neurons, inputs)) * (0.1 if spiking else 1 / np.sqrt(inputs))
     w_rec = rng.standard_normal((neurons, neurons)) / np.sqrt(neurons)
@@ -110,7 +111,7 @@ def answer(loss, of_input, of_recurrent, of_output) -> dict:
     return {"loss": float(loss), **{name: np.asarray(g, np.float64) for name, g in gradients.items()}}
 
 
-def library(kind: str, rule: str, form: str | None, neurons: int, steps: int, batch: int, inputs: int = INPUTS):
+def library(kind: str, rule: str, form: str | None, neurons: int, steps: int, batch: int, inputs: int | None = None):
     """Loss and gradient by the library, all trials and steps in one call."""
     import equinox as eqx
     import jax

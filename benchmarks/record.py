@@ -17,6 +17,7 @@ BENCHMARKS = (
     "multisensory",
     "rnn_bptt",
     "spiking_bptt",
+    "spiking_tasks",
     "spiking_variants",
     "eprop",
     "online_rules",
