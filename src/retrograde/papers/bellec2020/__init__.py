@@ -118,8 +118,9 @@ Scales: `laptop` accumulates evidence from three cues over 900 ms, `paper` from 
             statement="Eligibility traces carry the cues over the delay; learning signals come with the recall only.",
             where="Fig. 3; the picture that the authors' program draws",
             how="""
-            A trial of the networks of the claim before, symmetric feedback. Of the synapses from cue neurons onto
-            adaptive neurons the five whose trace has the largest slow part at recall, the influence on the adaptation.
+            A trial of the networks of the claim before, symmetric feedback, the first of the test that is answered
+            right. Of the synapses from cue neurons onto adaptive neurons the five whose trace has the largest slow part
+            at recall, the influence on the adaptation.
             """,
             bands=(
                 Band(
