@@ -134,6 +134,19 @@ def test_results_accumulate(tmp_path):
     assert by_key(papers.read_outcomes(paper, folder, "smoke"))["b"].verdict == "not run"
 
 
+def test_a_claim_of_another_scale_keeps_its_outcome_beside_the_others(tmp_path):
+    big = claim("big", Counted(), Band("x", "a", low=0.0), minutes=("paper",))
+    paper = paper_of(claim("a", Counted(), Band("x", "a", low=0.0)), big)
+    papers.reproduce(paper, tmp_path / "out", scale="paper", claims=["big"])
+    found = by_key(papers.reproduce(paper, tmp_path / "out"))
+    assert {key: (one.scale, one.verdict) for key, one in found.items()} == {
+        "a": ("laptop", "reached"),
+        "big": ("paper", "reached"),
+    }
+    page = papers.write_markdown(paper, list(found.values()), tmp_path / "me2020.md", "make me").read_text()
+    assert "scale paper" in page and "scale laptop" in page
+
+
 def test_bands_are_judged_as_they_are_declared_now(tmp_path):
     paper = paper_of(claim("a", Counted(), Band("x", "a", low=0.0)))
     papers.reproduce(paper, tmp_path / "out")

@@ -123,7 +123,8 @@ def reproduce(
         on_warning: Told of damaged checkpoints that were passed over.
 
     Returns:
-        The outcomes of all claims of the paper, those not run included.
+        The outcomes of all claims of the paper, those not run included. A claim that cannot be measured at this scale
+        has the outcome that the folder holds of another.
 
     Raises:
         ValueError: If there is no such claim or scale, or `seeds` is not positive.
@@ -172,7 +173,7 @@ def reproduce(
             "origin": origin(),
         }
         write_json(path, content)
-    return read_outcomes(paper, folder, scale)
+    return [read_outcome(claim, folder, scale if scale in claim.minutes else None) for claim in paper.claims]
 
 
 def read_outcomes(paper: Paper, folder: str | Path, scale: Scale | None = None) -> list[Outcome]:
