@@ -340,10 +340,15 @@ def test_arrays_may_be_constants():
     assert trained.tau_mem is True and trained.beta is False
     found = rg.coverage(network, rg.rules.EProp(), key=jr.key(1))
     assert found["hidden.beta"].reach == "frozen" and found["hidden.tau_mem"].reach != "frozen"
+    inside = rg.Network.single_layer(rg.tasks.Sine(), Filtered(neuron), key=jr.key(0))
+    assert inside.trainable().populations["hidden"].neuron.beta is False
     x = jr.normal(jr.key(1), (20, 2, 1))
     for rule in (rg.rules.BPTT(), rg.rules.EProp(form="forward")):
         slope = eqx.filter_grad(lambda n, rule=rule: jnp.sum(n(x, rule=rule).outputs ** 2))(network)
         assert (slope.populations["hidden"].beta == 0).all()
+        slope = eqx.filter_grad(lambda n, rule=rule: jnp.sum(n(x, rule=rule).outputs ** 2))(inside)
+        assert (slope.populations["hidden"].neuron.beta == 0).all()
+        assert (slope.populations["hidden"].neuron.tau_mem != 0).any()
 
 
 @pytest.mark.parametrize(
@@ -383,6 +388,10 @@ def test_rules_agree_on_the_new_neurons(neuron):
     [
         (lambda: YinALIF(3, initial=(1.0, 0.0)), r"`YinALIF\(initial=\(1.0, 0.0\)\)` must be a range"),
         (lambda: YinALIF(3, tau_mem=-2.0), r"`YinALIF\(tau_mem=...\)` must be positive, got -2.0"),
+        (
+            lambda: ALIF(3, constants=("betta",)),
+            r"`ALIF\(constants=...\)` names 'betta', which is none of size",
+        ),
         (lambda: Filtered(rg.neurons.LSTM(3)), r"`Filtered\(LSTM\)` filters one current"),
         (lambda: Filtered(LIF(3), tau=0.0), r"`Filtered\(tau=...\)` must be positive"),
     ],

@@ -239,8 +239,8 @@ class Network(eqx.Module):
             ValueError: If `inputs` or `state` does not fit the network, a name, shape or choice is wrong, or `key` is
                 missing.
         """
-        if any(neuron.constants for neuron in self.populations.values()):
-            held = {name: _held(neuron) for name, neuron in self.populations.items()}
+        if jax.tree.leaves(self.populations):
+            held = jax.tree.map(_hold, self.populations, self.trainable().populations)
             self = eqx.tree_at(lambda n: n.populations, self, held)
         moments = self.moments()
         self._check_call(inputs, record, readout_steps)
@@ -610,13 +610,9 @@ def _stage(network: Network, group: tuple[str, ...]) -> Stage:
     return Stage(group, wires(inside=False), wires(inside=True))
 
 
-def _held(neuron: AbstractNeuron) -> AbstractNeuron:
-    """The neuron with its constant arrays cut off from gradients."""
-    names = [name for name in neuron.constants if eqx.is_array(getattr(neuron, name))]
-    if not names:
-        return neuron
-    held = [jax.lax.stop_gradient(getattr(neuron, name)) for name in names]
-    return eqx.tree_at(lambda n: [getattr(n, name) for name in names], neuron, held)
+def _hold(leaf: Any, is_trained: bool) -> Any:
+    """Cuts an array that is not trained off from gradients."""
+    return leaf if is_trained or not eqx.is_inexact_array(leaf) else jax.lax.stop_gradient(leaf)
 
 
 def _reachable(start: Iterable[str], edges: list[Projection]) -> set[str]:

@@ -1,6 +1,7 @@
 """The contract of a neuron: its dynamics, written elementwise."""
 
 import abc
+import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -126,4 +127,14 @@ def check_vectors(neuron: AbstractNeuron, *fields: str) -> None:
             raise ValueError(
                 f"`{type(neuron).__name__}({field}=...)` must be a number, or an array with one number for each of "
                 f"the {neuron.size} neurons, got shape {jnp.shape(value)}."
+            )
+
+
+def check_constants(neuron: AbstractNeuron) -> None:
+    """Refuses names of constants that are no fields."""
+    fields = [field.name for field in dataclasses.fields(neuron)]
+    for name in neuron.constants:
+        if name not in fields:
+            raise ValueError(
+                f"`{type(neuron).__name__}(constants=...)` names {name!r}, which is none of {', '.join(fields)}."
             )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._abstract import AbstractNeuron, check_positive, check_vectors, fill, row
+from ._abstract import AbstractNeuron, check_constants, check_positive, check_vectors, fill, row
 from ._leaky import decay
 from ._surrogate import AbstractSurrogate, Triangle, spike
 
@@ -104,6 +104,7 @@ class LIF(AbstractNeuron):
     def __check_init__(self):
         check_positive(self, "tau_mem", "threshold", "dt")
         check_vectors(self, "tau_mem")
+        check_constants(self)
         _check_refractory(self)
         if self.reset not in ("subtract", "zero"):
             raise ValueError(f"`LIF(reset={self.reset!r})` must be 'subtract' or 'zero'.")
@@ -186,6 +187,7 @@ class ALIF(AbstractNeuron):
     def __check_init__(self):
         check_positive(self, "tau_mem", "tau_adapt", "threshold", "dt")
         check_vectors(self, "tau_mem", "tau_adapt", "beta")
+        check_constants(self)
         _check_refractory(self)
 
     def initial_state(self, batch: int, dtype=None) -> ALIFState:

@@ -7,7 +7,7 @@ import jax
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
-from ._abstract import AbstractNeuron, check_positive, check_vectors, fill, row
+from ._abstract import AbstractNeuron, check_constants, check_positive, check_vectors, fill, row
 from ._leaky import decay
 from ._surrogate import AbstractSurrogate, MultiGaussian, spike
 
@@ -76,6 +76,7 @@ class YinALIF(AbstractNeuron):
     def __check_init__(self):
         check_positive(self, "tau_mem", "tau_adapt", "threshold", "dt")
         check_vectors(self, "tau_mem", "tau_adapt", "beta")
+        check_constants(self)
         if len(self.initial) != 2 or not self.initial[0] <= self.initial[1]:
             raise ValueError(f"`YinALIF(initial={self.initial})` must be a range (low, high).")
         if self.reads not in ("spike", "membrane"):

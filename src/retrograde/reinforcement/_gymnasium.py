@@ -56,6 +56,7 @@ def learn_gymnasium(
     Raises:
         ImportError: If Gymnasium is not installed.
         ValueError: If an argument is out of range, actions are not discrete, or what `encode` makes does not fit.
+        FloatingPointError: If a weight becomes NaN or infinite.
     """
     try:
         import gymnasium

@@ -172,6 +172,7 @@ def learn(
 
     Raises:
         ValueError: If an argument is out of range or the network does not fit the environment.
+        FloatingPointError: If a weight becomes NaN or infinite.
 
     Example:
         >>> import jax, optax, retrograde as rg

@@ -20,13 +20,14 @@ from retrograde.network import Network, Projection
 from retrograde.neurons import AbstractSurrogate, Exponential, Gaussian, MultiGaussian, Triangle, YinALIF
 from retrograde.papers._claim import Finding
 from retrograde.papers._lab import Lab
-from retrograde.plots import colour, plot_curves
+from retrograde.plots import colour, plot_curves, plot_time_constants
 from retrograde.rules import BPTT
 from retrograde.synapses import Dense
 from retrograde.tasks import ECG, Trials
 from retrograde.training import Result, optimiser
 
 HIDDEN, THRESHOLD = 36, 0.1
+STEP = 4.0  # ms
 BATCH, EPOCH = 64, 9  # updates: 618 trials hold 9 whole batches
 SURROGATES: Mapping[str, AbstractSurrogate] = {
     "multi-Gaussian": MultiGaussian(),
@@ -233,12 +234,9 @@ def draw_time_constants(figure: Figure, arrays: Mapping[str, np.ndarray]) -> Non
         "tau_mem_out": "membrane, readout",
         "tau_adapt_out": "adaptation, readout",
     }
-    for number, (ax, (name, word)) in enumerate(zip(figure.subplots(1, 3), words.items(), strict=True)):
-        before, after = arrays[name][:, 0].ravel(), arrays[name][:, -1].ravel()
-        ax.hist(after, bins=20, color=colour(number), label="after")
-        ax.axvline(before.mean(), color="black", linestyle=":", label="before")
-        ax.set(xlabel=f"τ, {word} (steps)", ylabel="neurons" if number == 0 else "")
-    ax.legend(frameon=False)
+    for ax, (name, word) in zip(figure.subplots(1, 3), words.items(), strict=True):
+        plot_time_constants(STEP * arrays[name][:, 0], STEP * arrays[name][:, -1], ax=ax)
+        ax.set_title(word, fontsize=9)
 
 
 def sizes(network: Network) -> tuple[int, int]:
