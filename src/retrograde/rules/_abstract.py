@@ -1,10 +1,13 @@
 """The contract of a credit-assignment rule."""
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
 from ..network import Network
@@ -16,8 +19,13 @@ class AbstractRule(eqx.Module):
 
     There are two levels. A rule that is a transposition defines `unroll`: forward it runs the network like any other
     rule, and differentiating through the call gives its credit. A rule that is none (perturbations, two-phase
-    learning, rules with parameters of their own) overrides `value_and_grad`. The fields are the hyperparameters.
+    learning) overrides `value_and_grad`. The fields are the hyperparameters.
+
+    A rule that learns parameters of its own has a field `learnt`, which `init` fills; differentiating through `unroll`
+    gives their change, old minus new.
     """
+
+    learnt = None  # not annotated: as a `ClassVar` it would be the first field of the rules that have one
 
     @abc.abstractmethod
     def unroll(self, network: Network, *args: Any, **options: Any) -> Trajectory:
@@ -30,6 +38,10 @@ class AbstractRule(eqx.Module):
     def init(self, network: Network) -> PyTree:
         """Returns what the rule itself learns or remembers between updates; nothing by default."""
         return None
+
+    def with_learnt(self, learnt: PyTree) -> "AbstractRule":
+        """The same rule with other parameters of its own."""
+        return eqx.tree_at(lambda rule: rule.learnt, self, learnt, is_leaf=lambda leaf: leaf is None)
 
     def value_and_grad(
         self,
@@ -50,7 +62,15 @@ class AbstractRule(eqx.Module):
         Returns:
             `((loss, aux), gradient, rule_state)`, the gradient with the structure of the network.
         """
-        value, gradient = eqx.filter_value_and_grad(lambda network: objective(network, self, key), has_aux=True)(
-            network
-        )
-        return value, gradient, rule_state
+        if rule_state is None or all(field.name != "learnt" for field in dataclasses.fields(self)):
+            value, gradient = eqx.filter_value_and_grad(lambda network: objective(network, self, key), has_aux=True)(
+                network
+            )
+            return value, gradient, rule_state
+
+        def run(both):
+            network, learnt = both
+            return objective(network, self.with_learnt(learnt), key)
+
+        value, (gradient, change) = eqx.filter_value_and_grad(run, has_aux=True)((network, rule_state))
+        return value, gradient, jax.tree.map(jnp.subtract, rule_state, change)

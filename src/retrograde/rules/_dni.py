@@ -1,6 +1,5 @@
 """Synthetic gradients."""
 
-import math
 from typing import Any
 
 import equinox as eqx
@@ -9,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..network import Network
-from ..stepping import from_state
 from ._online import AbstractOnlineRule, all_credit, direct
+from ._synthetic import as_memory, by_trial, features, no_guess
 
 
 class SyntheticGradient(eqx.Module):
@@ -72,12 +71,7 @@ class DNI(AbstractOnlineRule):
 
     def init(self, network: Network) -> SyntheticGradient:
         """No guess."""
-        now = jax.eval_shape(lambda: from_state(network, network.initial_state(1)))
-        leaves = jax.tree.leaves(now.memory)
-        memory = sum(math.prod(leaf.shape) for leaf in leaves)
-        features = memory + network.populations[network.readout].size + 1
-        dtype = jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array))[0].dtype
-        return SyntheticGradient(jnp.zeros((memory, features), dtype), jnp.zeros((memory, features), dtype))
+        return SyntheticGradient(no_guess(network), no_guess(network))
 
     def begin(self, network, moments, now):
         """No step has been made."""
@@ -91,31 +85,14 @@ class DNI(AbstractOnlineRule):
 
     def contract(self, network, moments, at, memory, credit, learnt):
         """Credit of this step and the guess of all later, through the parameters' use in this step."""
-        leaves, structure = jax.tree.flatten(at.after.memory)
-        flat = jnp.concatenate([_by_trial(leaf) for leaf in leaves], axis=1)
         now = all_credit(network, at, credit)
-        features = jnp.concatenate([flat, now[network.readout], jnp.ones_like(flat[:, :1])], axis=1)
-
-        def as_memory(credit):
-            ends = [math.prod(leaf.shape) // leaf.shape[-2] for leaf in leaves]
-            parts = jnp.split(credit, [sum(ends[: i + 1]) for i in range(len(ends) - 1)], axis=1)
-            shaped = [
-                jnp.moveaxis(part.reshape(leaf.shape[-2], *leaf.shape[:-2], leaf.shape[-1]), 0, -2)
-                for part, leaf in zip(parts, leaves, strict=True)
-            ]
-            return jax.tree.unflatten(structure, shaped)
-
-        _, currents, neurons = at.pull(as_memory(features @ learnt.guess.T), now)
-        label, _, _ = at.pull(as_memory(features @ learnt.target.T), now)
-        label = jnp.concatenate([_by_trial(leaf) for leaf in jax.tree.leaves(label)], axis=1)
-        error = memory.features @ learnt.guess.T - label
-        step = self.rate * error.T @ memory.features / flat.shape[0]
+        seen = features(network, at, now)
+        _, currents, neurons = at.pull(as_memory(seen @ learnt.guess.T, at.after.memory), now)
+        label, _, _ = at.pull(as_memory(seen @ learnt.target.T, at.after.memory), now)
+        error = memory.features @ learnt.guess.T - by_trial(label)
+        step = self.rate * error.T @ memory.features / error.shape[0]
         guess = learnt.guess - jnp.where(memory.is_there, step, jnp.zeros_like(step))
         is_due = (at.after.step % self.refresh) == 0
         learnt = SyntheticGradient(guess, jnp.where(is_due, guess, learnt.target))
         gradient = direct(network, moments, at, currents, neurons)
-        return gradient, LastFeatures(features, jnp.array(True)), learnt
-
-
-def _by_trial(leaf: Array) -> Float[Array, "batch memory"]:
-    return jnp.moveaxis(leaf, -2, 0).reshape(leaf.shape[-2], -1)
+        return gradient, LastFeatures(seen, jnp.array(True)), learnt

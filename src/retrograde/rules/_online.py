@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -57,6 +56,22 @@ class Stream(eqx.Module):
     key: Key[Array, ""]
 
 
+class Given(eqx.Module):
+    """What comes from outside in each step of a trial.
+
+    Attributes:
+        inputs: Input activity, `"time batch input"`.
+        noise: Standardised noise given in place of draws, `"time batch channel"`.
+        drive: Further currents, `"time batch channel"`.
+        credit: Derivative of the loss with respect to the activity of populations, `"time batch neuron"`.
+    """
+
+    inputs: Float[Array, "time batch input"]
+    noise: dict[str, Float[Array, "time batch channel"]]
+    drive: dict[str, Float[Array, "time batch channel"]]
+    credit: dict[str, Float[Array, "time batch neuron"]]
+
+
 class AbstractOnlineRule(AbstractRule):
     """A rule that carries what it needs forward in time, in memory that does not grow with time.
 
@@ -64,11 +79,8 @@ class AbstractOnlineRule(AbstractRule):
     gradient it makes of the credit that arrives now (`contract`). From these three follow streaming (`start`, `step`,
     `gradient`) and the unrolled pass that a trial's loss is differentiated through: it runs the network once for the
     outputs, and once more, with the rule, when their credit is known.
-
-    A rule that learns parameters of its own has a field `learnt`, which `init` fills.
     """
 
-    learnt: ClassVar[PyTree] = None
     apart: ClassVar[bool] = False  # whether trials know nothing of each other, so that some may run before others
 
     @property
@@ -118,29 +130,6 @@ class AbstractOnlineRule(AbstractRule):
         Returns:
             The gradient, the memory (most rules leave it as it is) and the rule's parameters.
         """
-
-    def with_learnt(self, learnt: PyTree) -> "AbstractOnlineRule":
-        """The same rule with other parameters of its own."""
-        return eqx.tree_at(lambda rule: rule.learnt, self, learnt, is_leaf=lambda leaf: leaf is None)
-
-    def value_and_grad(
-        self,
-        objective: Callable[[Network, AbstractRule, Key[Array, ""]], tuple[Array, Any]],
-        network: Network,
-        *,
-        rule_state: PyTree = None,
-        key: Key[Array, ""],
-    ) -> tuple[tuple[Array, Any], Network, PyTree]:
-        """As `AbstractRule.value_and_grad`; a rule's own parameters learn in the same pass."""
-        if rule_state is None:
-            return super().value_and_grad(objective, network, key=key)
-
-        def run(both):
-            network, learnt = both
-            return objective(network, self.with_learnt(learnt), key)
-
-        value, (gradient, change) = eqx.filter_value_and_grad(run, has_aux=True)((network, rule_state))
-        return value, gradient, jax.tree.map(jnp.subtract, rule_state, change)
 
     def start(self, network: Network, batch: int, *, key: Key[Array, ""], dtype=None) -> Stream:
         """Begins a stream: a network at its initial state, for `batch` trials side by side."""
@@ -218,13 +207,7 @@ class AbstractOnlineRule(AbstractRule):
         moments: dict[str, Moments],
         state: State,
         inputs: Float[Array, "time batch input"],
-        *,
-        key: Key[Array, ""] | None = None,
-        noise: dict[str, Float[Array, "time batch channel"]],
-        drive: dict[str, Float[Array, "time batch channel"]],
-        resample: Any = None,
-        readout_steps: int | None = None,
-        record: tuple[str, ...] = (),
+        **options: Any,
     ) -> Trajectory:
         """Runs the network; differentiating gives the sum of the gradients that the rule makes step by step.
 
@@ -232,14 +215,83 @@ class AbstractOnlineRule(AbstractRule):
             ValueError: If weights are drawn anew in each step, or credit is asked for inputs, drive, or an initial
                 state that learns.
         """
-        if resample is not None:
-            raise ValueError(f'`{type(self).__name__}` needs fixed weights: use `weights="mean-field"` or "quenched".')
         at_once = _trials_at_once(self, network, moments, from_state(network, state), inputs.shape[1])
         self.check(network, at_once, inputs.dtype.itemsize)
-        ready = self if self.learnt is not None or self.init(network) is None else self.with_learnt(self.init(network))
-        learnt, rule = eqx.partition(ready, eqx.is_inexact_array)
-        held = jax.lax.stop_gradient(noise)
-        return _run((network, moments, learnt, state, inputs, drive), rule, key, held, readout_steps, record)
+        return unroll_replayed(self, network, moments, state, inputs, **options)
+
+    def replay(
+        self, network: Network, moments: dict[str, Moments], now: Now, given: Given, key: Key[Array, ""] | None
+    ) -> tuple[Gradient, PyTree]:
+        """The gradient of a trial, step by step forward in time; see `unroll_replayed`."""
+        batch = given.inputs.shape[1]
+        # Draws of noise follow the key the network was given; the rule's own draws need one too.
+        own = jr.key(0) if key is None else key
+        nothing = no_gradient(network, moments)
+        at_once = _trials_at_once(self, network, moments, now, batch)
+
+        def run(first):
+            """The gradient that some trials make, and the rule's own parameters after them."""
+
+            def cut(tree, axis):
+                if at_once == batch:
+                    return tree
+                return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, at_once, axis), tree)
+
+            here = Now(cut(now.neurons, 0), cut(now.older, 1), cut(now.inputs, 1), cut(now.idle, 0), now.step)
+
+            def advance(carry, given):
+                now, memory, learnt, total = carry
+                drawn = draw_noise(network, moments, now.step, batch, given.inputs.dtype, key, given.noise)
+                inputs, drive, credit, drawn = cut((given.inputs, given.drive, given.credit, drawn), 0)
+                at = linearise(network, moments, now, inputs, drawn, credit=self.paths, drive=drive)
+                gradient, memory, learnt = self.contract(network, moments, at, memory, credit, learnt)
+                total = jax.tree.map(jnp.add, total, gradient)
+                memory, learnt = self.push(network, moments, at, memory, learnt, _own_key(own, now.step))
+                return (at.after, memory, learnt, total), None
+
+            start = (here, self.begin(network, moments, here), self.learnt, nothing)
+            (_, _, after, total), _ = jax.lax.scan(advance, start, given)
+            return total, after
+
+        if at_once == batch:
+            return run(0)
+        turns = jnp.arange(0, batch, at_once)
+        total, _ = jax.lax.scan(lambda sum, first: (jax.tree.map(jnp.add, sum, run(first)[0]), None), nothing, turns)
+        return total, None
+
+
+def unroll_replayed(
+    rule: Any,
+    network: Network,
+    moments: dict[str, Moments],
+    state: State,
+    inputs: Float[Array, "time batch input"],
+    *,
+    key: Key[Array, ""] | None = None,
+    noise: dict[str, Float[Array, "time batch channel"]],
+    drive: dict[str, Float[Array, "time batch channel"]],
+    resample: Any = None,
+    readout_steps: int | None = None,
+    record: tuple[str, ...] = (),
+) -> Trajectory:
+    """Runs the network; when the credit of all outputs is known, the rule runs it again and makes the gradient.
+
+    Args:
+        rule: A rule with a method `replay(network, moments, now, given, key)`, which returns the gradient and the
+            rule's own parameters after the trial (`None` if it has none).
+        network: The network; this and what follows as for `retrograde.unroll.unroll`.
+
+    Raises:
+        ValueError: If weights are drawn anew in each step, or credit is asked for inputs, drive, or an initial state
+            that learns.
+    """
+    if resample is not None:
+        raise ValueError(f'`{type(rule).__name__}` needs fixed weights: use `weights="mean-field"` or "quenched".')
+    first = rule.init(network)
+    ready = rule if rule.learnt is not None or first is None else rule.with_learnt(first)
+    learnt, rule = eqx.partition(ready, eqx.is_inexact_array)
+    held = jax.lax.stop_gradient(noise)
+    return _run((network, moments, learnt, state, inputs, drive), rule, key, held, readout_steps, record)
 
 
 @eqx.filter_custom_vjp
@@ -255,8 +307,8 @@ def _run_forward(perturbed, differentiated, rule, key, noise, readout_steps, rec
     for what, flags in zip(("an initial state that learns", "inputs", "`drive`"), perturbed[3:], strict=True):
         if any(jax.tree.leaves(flags)):
             raise ValueError(
-                f"`{type(rule).__name__}` works forward in time and gives no credit to {what}; use `BPTT()`, or keep "
-                "it constant."
+                f"`{type(rule).__name__}` gives credit to weights and neurons, and gives no credit to {what}; use "
+                "`BPTT()`, or keep it constant."
             )
     return _run(differentiated, rule, key, noise, readout_steps, record), None
 
@@ -265,7 +317,7 @@ def _run_forward(perturbed, differentiated, rule, key, noise, readout_steps, rec
 def _run_backward(_, cotangent, perturbed, differentiated, rule, key, noise, readout_steps, record):
     network, moments, learnt, state, inputs, drive = differentiated
     rule = eqx.combine(rule, learnt)
-    steps, batch, _ = inputs.shape
+    steps = inputs.shape[0]
     now = from_state(network, state)
     outputs = cotangent.outputs
     recorded = cotangent.activity or {}
@@ -274,46 +326,7 @@ def _run_backward(_, cotangent, perturbed, differentiated, rule, key, noise, rea
         early = jnp.zeros((steps - outputs.shape[0], *outputs.shape[1:]), outputs.dtype)
         outputs = jnp.concatenate([early, outputs])
         credits[network.readout] = outputs + credits[network.readout] if network.readout in credits else outputs
-    # Draws of noise follow the key the network was given; the rule's own draws need one too.
-    own = jr.key(0) if key is None else key
-    own_parameters = eqx.filter(network.populations, eqx.is_inexact_array)
-    nothing = Gradient(
-        {name: jax.tree.map(jnp.zeros_like, moments[name]) for name in learning(network)},
-        jax.tree.map(jnp.zeros_like, own_parameters),
-    )
-    at_once = _trials_at_once(rule, network, moments, now, batch)
-
-    def run(first):
-        """The gradient that some trials make, and the rule's own parameters after them."""
-
-        def cut(tree, axis):
-            if at_once == batch:
-                return tree
-            return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, at_once, axis), tree)
-
-        here = Now(cut(now.neurons, 0), cut(now.older, 1), cut(now.inputs, 1), cut(now.idle, 0), now.step)
-
-        def advance(carry, now_given):
-            now, memory, learnt, total = carry
-            inputs, noise, drive, credit = now_given
-            drawn = cut(draw_noise(network, moments, now.step, batch, inputs.dtype, key, noise), 0)
-            inputs, drive, credit = cut((inputs, drive, credit), 0)
-            at = linearise(network, moments, now, inputs, drawn, credit=rule.paths, drive=drive)
-            gradient, memory, learnt = rule.contract(network, moments, at, memory, credit, learnt)
-            total = jax.tree.map(jnp.add, total, gradient)
-            memory, learnt = rule.push(network, moments, at, memory, learnt, _own_key(own, now.step))
-            return (at.after, memory, learnt, total), None
-
-        start = (here, rule.begin(network, moments, here), rule.learnt, nothing)
-        (_, _, after, total), _ = jax.lax.scan(advance, start, (inputs, noise, drive, credits))
-        return total, after
-
-    if at_once == batch:
-        total, after = run(0)
-    else:
-        turns = jnp.arange(0, batch, at_once)
-        total, _ = jax.lax.scan(lambda sum, first: (jax.tree.map(jnp.add, sum, run(first)[0]), None), nothing, turns)
-        after = None
+    total, after = rule.replay(network, moments, now, Given(inputs, noise, drive, credits), key)
     whole = _complete(total.weights, moments)
     here = _assemble(network, total, eqx.filter(network, eqx.is_inexact_array))
     # What the rule has learnt leaves by the way of a gradient: old minus new.
@@ -351,6 +364,13 @@ def learning(network: Network) -> list[str]:
         return any(map(eqx.is_inexact_array, jax.tree.leaves(owner)))
 
     return [name for name, p in network.projections.items() if not p.frozen and has_parameters(p.synapse)]
+
+
+def no_gradient(network: Network, moments: dict[str, Moments]) -> Gradient:
+    """Zeros for all that learns."""
+    own_parameters = eqx.filter(network.populations, eqx.is_inexact_array)
+    weights = {name: jax.tree.map(jnp.zeros_like, moments[name]) for name in learning(network)}
+    return Gradient(weights, jax.tree.map(jnp.zeros_like, own_parameters))
 
 
 def channels(network: Network, name: str) -> Int[np.ndarray, " row"]:
