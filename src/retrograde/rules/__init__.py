@@ -4,6 +4,7 @@ from ._abstract import AbstractRule
 from ._bptt import BPTT, TruncatedBPTT
 from ._dni import DNI
 from ._eprop import EProp
+from ._eprop_3 import EProp3
 from ._forward_gradient import ForwardGradient
 from ._hybrid_perturbation import HybridPerturbation
 from ._kernl import KeRNL
@@ -20,6 +21,7 @@ RULES = {
     "bptt": BPTT,
     "truncated_bptt": TruncatedBPTT,
     "e_prop": EProp,
+    "e_prop_3": EProp3,
     "rflo": RFLO,
     "snap": SnAp,
     "rtrl": RTRL,
@@ -46,6 +48,7 @@ __all__ = [
     "AbstractOnlineRule",
     "AbstractRule",
     "EProp",
+    "EProp3",
     "ForwardGradient",
     "Gradient",
     "HybridPerturbation",

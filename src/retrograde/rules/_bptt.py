@@ -41,7 +41,7 @@ class BPTT(AbstractRule):
     segment: int | None = None
 
     def __check_init__(self):
-        _check_steps("BPTT", "segment", self.segment)
+        check_steps("BPTT", "segment", self.segment)
 
     def unroll(self, network: Network, *args: Any, **options: Any) -> Trajectory:
         """Runs the network; credit flows back through everything."""
@@ -75,7 +75,7 @@ class TruncatedBPTT(AbstractRule):
     sliding: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
-        _check_steps("TruncatedBPTT", "window", self.window)
+        check_steps("TruncatedBPTT", "window", self.window)
 
     def unroll(self, network: Network, *args: Any, **options: Any) -> Trajectory:
         """Runs the network; credit flows back to the beginning of the window."""
@@ -151,6 +151,7 @@ def _sliding(
     return Trajectory(outputs, {name: last[name] for name in record}, jax.lax.stop_gradient(after))
 
 
-def _check_steps(rule: str, field: str, steps: int | None) -> None:
+def check_steps(rule: str, field: str, steps: int | None) -> None:
+    """Refuses what is no number of steps."""
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise ValueError(f"`{rule}({field}=...)` is a number of time steps, 1 or more, got {steps!r}.")
