@@ -66,7 +66,7 @@ $(TEST): requirements/test.txt pyproject.toml
 # `core` takes its versions from `test`, so that what is tested is what runs.
 COMPILE = $(RUN) uv --quiet pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-annotate --custom-compile-command "make lock" --group build
-EXTRAS = --extra tensorboard --extra gymnasium --extra hdf5 --extra nir
+EXTRAS = --extra tensorboard --extra gymnasium --extra atari --extra hdf5 --extra nir
 lock: $(TEST)
 	$(PIP) uv
 	$(COMPILE) --upgrade --group test $(EXTRAS) --output-file requirements/test.txt

@@ -7,11 +7,16 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import retrograde as rg
-from retrograde.reinforcement import AbstractEnvironment, ActorCritic, CuedChoice, Interface, Percept, learn
+from retrograde.reinforcement import AbstractEnvironment, ActorCritic, Atari, CuedChoice, Interface, Percept, learn
+from retrograde.reinforcement._unrolled import Lesson, actor_critic_loss, begin, prepare, run_unrolls
+from retrograde.unroll import State
 
 STEPS, INPUTS, ACTIONS = 9, 3, 2
+NOWHERE = State({}, {}, jnp.zeros((), jnp.int32))
 
 
 class World(AbstractEnvironment):
@@ -33,13 +38,13 @@ def network(neuron, key):
 
 
 @pytest.mark.parametrize("trace_rule, trial_rule", [("eprop", "eprop"), ("rtrl", "bptt")])
-@pytest.mark.parametrize("substeps", [1, 2])
-def test_tags_times_errors_are_the_gradient_of_advantage_actor_critic(trace_rule, trial_rule, substeps):
-    """Σ δ_t F_γ(u)_t = Σ (R_t - V_t) u_t: online, over two episodes, against the loss of the whole trial afterwards."""
+@pytest.mark.parametrize(("substeps", "trace"), [(1, 1.0), (2, 0.6)])
+def test_tags_times_errors_are_the_gradient_of_advantage_actor_critic(trace_rule, trial_rule, substeps, trace):
+    """Σ δ_t F_γλ(u)_t = Σ A_t u_t: online, over two episodes, against the loss of the whole trial afterwards."""
     online = {"eprop": rg.rules.EProp(form="forward"), "rtrl": rg.rules.RTRL()}[trace_rule]
     offline = {"eprop": rg.rules.EProp(), "bptt": rg.rules.BPTT()}[trial_rule]
     net = network(rg.neurons.ALIF(5, threshold=0.3, beta=0.1, tau_adapt=20.0), jr.key(0))
-    agent = ActorCritic(discount=0.9, value_weight=0.7, entropy=0.05, substeps=substeps)
+    agent = ActorCritic(discount=0.9, trace=trace, value_weight=0.7, entropy=0.05, substeps=substeps)
     seen = jr.normal(jr.key(1), (2, STEPS, INPUTS)) + 0.5
     rewards = jr.normal(jr.key(2), (2, STEPS))
     choices = jr.bernoulli(jr.key(3), 0.5, (2, STEPS))
@@ -59,28 +64,55 @@ def test_tags_times_errors_are_the_gradient_of_advantage_actor_critic(trace_rule
     chosen = jnp.array(actions[:-1]).reshape(2, STEPS)
     assert 0 < chosen.mean() < 1
 
-    def objective(net, entropy):
+    dones = jnp.arange(STEPS)[:, None] == STEPS - 1
+
+    def objective(net):
         loss = 0.0
         for episode in range(2):
             x = jnp.repeat(seen[episode], substeps, axis=0)[:, None]
-            y = net(x, rule=offline).outputs[substeps - 1 :: substeps, 0]
-            value, log_policy = y[:, -1], jax.nn.log_softmax(y[:, :-1])
-            returns, following = [], 0.0
-            for now in rewards[episode][::-1]:
-                following = now + 0.9 * following
-                returns.append(following)
-            returns = jnp.stack(returns[::-1])
-            advantage = jax.lax.stop_gradient(returns - value)
-            taken = jnp.take_along_axis(log_policy, chosen[episode][:, None], axis=1)[:, 0]
-            bonus = -jnp.sum(jnp.exp(log_policy) * log_policy, axis=1)
-            loss += jnp.sum(jnp.where(choices[episode], -taken * advantage - entropy * bonus, 0.0))
-            loss += 0.7 * 0.5 * jnp.sum((returns - value) ** 2)
+            outputs = net(x, rule=offline).outputs[substeps - 1 :: substeps]
+            columns = (z[episode][:, None] for z in (seen, choices, chosen, rewards))
+            loss += actor_critic_loss(
+                agent, outputs, Lesson(*columns, dones, NOWHERE, jnp.zeros(1)), jnp.ones_like(dones)
+            )
         return loss
 
-    expected = eqx.filter_grad(objective)(net, 0.05)
+    expected = eqx.filter_jit(eqx.filter_grad(objective))(net)
     for found, wanted in zip(jax.tree.leaves(total), jax.tree.leaves(expected), strict=True):
         assert np.abs(wanted).max() > 0
         assert np.abs(found - wanted).max() < 1e-10 * np.abs(wanted).max()
+
+
+@given(seed=st.integers(0, 2**31), shape=st.sampled_from([(1, 1), (6, 3)]))
+def test_the_loss_is_that_of_returns_less_values(seed, shape):
+    """λ = 1: advantages are discounted returns, up to the episode's end or what is expected after it, less values."""
+    rng, (steps, actors) = np.random.default_rng(seed), shape
+    agent = ActorCritic(discount=0.8, value_weight=0.3, entropy=0.2)
+    outputs, rewards = rng.normal(size=(*shape, 3)), rng.normal(size=shape)
+    choices, dones, counts = (rng.random(shape) < chance for chance in (0.6, 0.3, 0.7))
+    actions, after = rng.integers(2, size=shape), rng.normal(size=actors)
+    inputs = np.zeros((*shape, 1))
+    given_to = map(jnp.asarray, (inputs, choices, actions, rewards, dones))
+    lesson = Lesson(*given_to, state=NOWHERE, value=jnp.asarray(after))
+    found = loss_gradient(agent, jnp.asarray(outputs), lesson, jnp.asarray(counts))
+
+    policy = np.exp(outputs[..., :2]) / np.exp(outputs[..., :2]).sum(axis=-1, keepdims=True)
+    following, expected = after, np.zeros_like(outputs)
+    for t in reversed(range(steps)):
+        following = rewards[t] + 0.8 * np.where(dones[t], 0.0, following)
+        advantage = following - outputs[t, :, 2]
+        entropy = -np.sum(policy[t] * np.log(policy[t]), axis=1, keepdims=True)
+        wrong = (policy[t] - np.eye(2)[actions[t]]) * advantage[:, None]
+        wrong += 0.2 * policy[t] * (np.log(policy[t]) + entropy)
+        expected[t, :, :2] = np.where(choices[t][:, None], wrong, 0.0)
+        expected[t, :, 2] = -0.3 * advantage
+    expected = np.where(counts[..., None], expected, 0.0) / actors
+    assert np.abs(found - expected).max() < 1e-12
+
+
+@eqx.filter_jit
+def loss_gradient(agent, outputs, lesson, counts):
+    return jax.grad(lambda outputs: actor_critic_loss(agent, outputs, lesson, counts))(outputs)
 
 
 def test_lambda_shortens_the_memory_of_the_tag():
@@ -148,6 +180,96 @@ def test_a_seed_fixes_what_is_learnt_and_rows_add_up():
     assert not eqx.tree_equal(found.network, other.network)
 
 
+def playing(unroll, count, *, seed=0, optimiser=None, actors=4):
+    """A network that acts in the small world, `count` unrolls further; its trace, states and sums."""
+    world = World()
+    net = network(rg.neurons.ALIF(5, threshold=0.3, beta=0.1, refractory=2), jr.key(seed))
+    practice, apprentice = prepare(
+        net,
+        rule=rg.rules.EProp(),
+        optimiser=optimiser or optax.sgd(0.0),
+        agent=ActorCritic(substeps=2),
+        actors=actors,
+        unroll=unroll,
+        penalty=None,
+        key=jr.key(seed + 1),
+        dtype=jnp.float64,
+    )
+    states, percepts = jax.vmap(world.reset)(jr.split(jr.key(seed + 2), actors))
+    start = states, percepts, jnp.zeros(actors)
+    return run_unrolls(practice, world, apprentice, start, jr.key(seed + 3), count)
+
+
+def test_without_learning_it_does_not_matter_where_unrolls_begin():
+    """Episodes of 5 steps end inside unrolls of 4 and of 6; 12 steps are 12 steps."""
+    short, long = playing(4, 3), playing(6, 2)
+    for found, expected in zip(*map(jax.tree.leaves, (short, long)), strict=True):
+        assert np.array_equal(found, expected)
+    ended, reward = short[2]
+    assert int(ended) == 4 * 2 and 0 < float(reward) < 4 * 2 * 5
+
+
+def test_an_episode_begins_with_a_network_that_has_done_nothing():
+    net = network(rg.neurons.LeakyRate(3, alpha=0.5), jr.key(0))
+    options = {"rule": rg.rules.EProp(), "optimiser": optax.sgd(0.0), "agent": ActorCritic(), "actors": 3}
+    practice, apprentice = prepare(net, unroll=2, penalty=None, key=jr.key(1), dtype=jnp.float64, **options)
+    apprentice, _ = practice.act(apprentice, jnp.ones((3, INPUTS)))
+    anew = begin(practice, apprentice, jnp.array([False, True, False])).state
+    for found, old, new in zip(
+        *map(jax.tree.leaves, (anew.neurons, apprentice.state.neurons, net.initial_state(3).neurons)), strict=True
+    ):
+        assert np.abs(old - new).max(axis=1).min() > 0
+        assert np.array_equal(found[::2], old[::2]) and np.array_equal(found[1], new[1])
+    assert int(anew.step) == int(apprentice.state.step)  # the noise does not come again
+
+
+def test_what_follows_the_end_of_an_episode_is_not_learnt_from():
+    def gradient(rewards, seen):
+        net = network(rg.neurons.ALIF(5, threshold=0.3, beta=0.1), jr.key(0))
+        options = {"rule": rg.rules.EProp(), "optimiser": optax.sgd(1.0), "agent": ActorCritic(), "actors": 2}
+        practice, apprentice = prepare(net, unroll=6, penalty=None, key=jr.key(1), dtype=jnp.float64, **options)
+        actions = jr.randint(jr.key(2), (6, 2), 0, 2)
+        dones = jnp.zeros((6, 2), bool).at[2, 0].set(True)
+        lesson = Lesson(
+            seen, jnp.ones((6, 2), bool), actions, rewards, dones, state=apprentice.state, value=jnp.zeros(2)
+        )
+        return jax.tree.leaves(eqx.filter_jit(practice.learn)(apprentice, lesson).params)
+
+    rewards, seen = jr.normal(jr.key(3), (6, 2)), jr.normal(jr.key(4), (6, 2, INPUTS)) + 0.5
+    base = gradient(rewards, seen)
+    later = gradient(rewards.at[3:, 0].add(1.0), seen.at[3:, 0].add(1.0))
+    sooner = gradient(rewards.at[2, 0].add(1.0), seen)
+    other = gradient(rewards.at[3, 1].add(1.0), seen)
+    assert all(np.array_equal(x, y) for x, y in zip(base, later, strict=True))
+    assert not all(np.array_equal(x, y) for x, y in zip(base, sooner, strict=True))
+    assert not all(np.array_equal(x, y) for x, y in zip(base, other, strict=True))
+
+
+@pytest.mark.parametrize("rule", [rg.rules.EProp(), rg.rules.BPTT()], ids=["eprop", "bptt"])
+def test_a_choice_after_a_delay_is_learnt_unroll_by_unroll(rule):
+    world = CuedChoice(cue=5.0, delay=10.0, signal=5.0, group=4, rate=300.0)
+    net = rg.Network.single_layer(
+        Interface(world),
+        rg.neurons.LIF(20, threshold=0.5, tau_mem=20.0),
+        readout=rg.neurons.LeakyReadout(3, tau=10.0, normalised=True),
+        key=jr.key(0),
+    )
+    found = learn(
+        net,
+        world,
+        rule=rule,
+        optimiser=optax.adam(1e-2),
+        agent=ActorCritic(discount=0.95, value_weight=0.5),
+        steps=150 * world.steps,
+        unroll=world.steps,
+        penalty=rg.losses.FiringRate(target=0.05, strength=0.1),
+        log_every=25 * world.steps,
+        key=jr.key(1),
+    )
+    assert found.step.tolist() == [25 * n * world.steps for n in range(1, 7)]
+    assert abs(found.reward[0]) < 0.7 and found.reward[-1] > 0.9, found.reward
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_a_choice_at_once_is_learnt(seed):
     """No delay: from chance, a reward of 0, to nearly 1."""
@@ -182,6 +304,12 @@ def test_a_choice_at_once_is_learnt(seed):
         (lambda: CuedChoice(cue=0.0), r"`CuedChoice\(cue=...\)` must be at least 1 ms, got 0.0"),
         (lambda: CuedChoice(rate=2000.0), r"`CuedChoice\(rate=...\)` must lie between 0 and 1000 Hz"),
         (lambda: _learn(rule=rg.rules.BPTT()), "`BPTT` knows its gradient at the end only"),
+        (lambda: _learn(unroll=0), "`unroll` must be a whole number of at least 1"),
+        (lambda: _learn(unroll=2, update_every=2), "with `unroll` weights change once in an unroll: leave `update_ev"),
+        (lambda: _learn(penalty=rg.losses.FiringRate()), "`penalty` is known when an unroll ends: give its length"),
+        (lambda: Atari(rows=(3, 90)), r"`Atari\(rows=...\)` must lie in order between 0 and 84"),
+        (lambda: Atari(pool=0), r"`Atari\(pool=...\)` must lie between 1 and the number of rows"),
+        (lambda: Atari(choices=()), r"`Atari\(choices=...\)` must name at least one action"),
         (lambda: _learn(actors=0), "`actors` must be a whole number of at least 1"),
         (lambda: _learn(outputs=2), "the readout needs 3 units, one for each of 2 actions and one for the value"),
         (lambda: _learn(inputs=7), "the network has 7 inputs, the environment gives 16"),
@@ -192,12 +320,12 @@ def test_bad_arguments_are_refused(make, message):
         make()
 
 
-def _learn(rule=None, actors=2, outputs=3, inputs=16):
+def _learn(rule=None, actors=2, outputs=3, inputs=16, **options):
     world = CuedChoice(group=4)
     shape = type("Shape", (), {"inputs": inputs, "outputs": outputs})
     net = rg.Network.single_layer(shape, rg.neurons.LIF(3), key=jr.key(0))
     rule = rg.rules.EProp(form="forward") if rule is None else rule
-    return learn(net, world, rule=rule, optimiser=optax.sgd(0.1), steps=2, actors=actors, key=jr.key(0))
+    return learn(net, world, rule=rule, optimiser=optax.sgd(0.1), steps=2, actors=actors, key=jr.key(0), **options)
 
 
 def gymnasium_cued_choice():
@@ -220,7 +348,12 @@ def gymnasium_cued_choice():
     return Lamps
 
 
-def test_a_choice_in_gymnasium_is_learnt():
+@pytest.mark.parametrize(
+    "form",
+    [{"rule": rg.rules.EProp(form="forward")}, {"rule": rg.rules.BPTT(), "unroll": 5, "actions": [6, 5]}],
+    ids=["step by step", "unrolled"],
+)
+def test_a_choice_in_gymnasium_is_learnt(form):
     make = gymnasium_cued_choice()
     shape = type("Shape", (), {"inputs": 2, "outputs": 3})
     net = rg.Network.single_layer(shape, rg.neurons.LeakyRate(8), key=jr.key(0))
@@ -229,7 +362,7 @@ def test_a_choice_in_gymnasium_is_learnt():
         net,
         make,
         encode=lambda seen: seen,
-        rule=rg.rules.EProp(form="forward"),
+        **form,
         optimiser=optax.adam(2e-2),
         steps=200,
         actors=4,
@@ -254,5 +387,47 @@ def test_what_gymnasium_cannot_give_is_refused():
     }
     with pytest.raises(ValueError, match=r"`encode` made inputs of shape \(2, 4\) .* the network needs \(2, 2\)"):
         rg.reinforcement.learn_gymnasium(net, lambda: gymnasium.make("CartPole-v1"), encode=lambda x: x, **options)
+    with pytest.raises(ValueError, match=r"`actions=\[7\]` must be different ones of those that there are, 0 to 1"):
+        rg.reinforcement.learn_gymnasium(
+            net, lambda: gymnasium.make("CartPole-v1"), encode=lambda x: x, actions=[7], **options
+        )
+    with pytest.raises(ValueError, match="must begin an episode in the step in which the last one ends"):
+        rg.reinforcement.learn_gymnasium(
+            net, gymnasium.make_vec("CartPole-v1", num_envs=2), encode=lambda x: x, **options
+        )
     with pytest.raises(ValueError, match="actions must be discrete"):
         rg.reinforcement.learn_gymnasium(net, lambda: gymnasium.make("Pendulum-v1"), encode=lambda x: x, **options)
+
+
+def test_pong_is_seen_and_played():
+    pytest.importorskip("ale_py")
+    game = Atari()
+    worlds = game.worlds(2, threads=1)
+    seen, _ = worlds.reset(seed=0)
+    for actions in 25 * [[0, 0]] + 3 * [[2, 3]]:  # until the ball is served; then up, and down
+        seen, *_ = worlds.step(np.array(actions))
+    inputs = game.encode(seen)
+    assert inputs.shape == (2, game.inputs) and inputs.dtype == bool
+    pictures = inputs.reshape(2, 2, 31, 42)
+    assert (pictures.sum(axis=(2, 3)) > 8).all() and (pictures.sum(axis=(2, 3)) < 40).all()  # two paddles and a ball
+    own = [np.nonzero(picture[1, :, 36:38].any(axis=1))[0].mean() for picture in pictures]
+    assert own[0] < own[1]  # counted from above
+
+    face = Interface(game)
+    net = rg.Network.single_layer(face, rg.neurons.ALIF(6, threshold=0.5, beta=0.1), key=jr.key(0))
+    found = rg.reinforcement.learn_gymnasium(
+        net,
+        worlds,
+        encode=game.encode,
+        actions=game.choices,
+        rule=rg.rules.EProp(),
+        optimiser=optax.adam(1e-2),
+        steps=8,
+        unroll=4,
+        log_every=4,
+        agent=ActorCritic(substeps=2),
+        key=jr.key(0),
+    )
+    worlds.close()
+    assert found.step.tolist() == [4, 8]
+    assert not eqx.tree_equal(found.network, net)

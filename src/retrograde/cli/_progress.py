@@ -68,7 +68,9 @@ def _bar(quiet: bool) -> Iterator[Callable[[str, float | None, float, str], None
 
 
 def _numbers(progress: Any) -> str:
-    numbers = [f"{progress.step:,}/{progress.steps:,}", f"loss {progress.loss:.3f}"]
+    numbers = [f"{progress.step:,}/{progress.steps:,}"]
+    if progress.loss == progress.loss:
+        numbers.append(f"loss {progress.loss:.3f}")
     if progress.accuracy == progress.accuracy:
         numbers.append(f"accuracy {100 * progress.accuracy:.1f} %")
     if progress.validation_accuracy == progress.validation_accuracy:

@@ -2,6 +2,7 @@
 
 from retrograde.reinforcement._actor_critic import Actor as Actor
 from retrograde.reinforcement._actor_critic import ActorCritic as ActorCritic
+from retrograde.reinforcement._atari import Atari as Atari
 from retrograde.reinforcement._cued_choice import CuedChoice as CuedChoice
 from retrograde.reinforcement._environment import AbstractEnvironment as AbstractEnvironment
 from retrograde.reinforcement._environment import Percept as Percept

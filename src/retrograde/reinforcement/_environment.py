@@ -4,6 +4,9 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array, Bool, Float, Key
 
 State = Any
@@ -57,3 +60,14 @@ class AbstractEnvironment(eqx.Module):
             The state, what is seen next, the reward of the action, and whether the episode is over (what is seen is
             of no account then).
         """
+
+
+def go_on(
+    environment: AbstractEnvironment, state: State, action: Array, key: Key[Array, ""]
+) -> tuple[State, Percept, Float[Array, ""], Bool[Array, ""]]:
+    """One step of a world; where it ends an episode, the next one has begun."""
+    step_key, reset_key = jr.split(key)
+    gone_on, seen, reward, done = environment.step(state, action, step_key)
+    anew = environment.reset(reset_key)
+    state, percept = jax.tree.map(lambda new, old: jnp.where(done, new, old), anew, (gone_on, seen))
+    return state, percept, reward, done

@@ -1,4 +1,4 @@
-"""Many actors at once, one network, and a loop over time in one compiled program."""
+"""Learning from reward in a world of ours: many actors, one network, loops over time in one compiled program."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,113 +12,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
 
+from retrograde.losses import FiringRate
 from retrograde.network import Network
-from retrograde.reinforcement._actor_critic import Actor, ActorCritic
-from retrograde.reinforcement._environment import AbstractEnvironment, Percept
-from retrograde.rules import AbstractOnlineRule, AbstractRule
-
-
-class Learner(eqx.Module):
-    """Actors that share a network, between two steps.
-
-    Attributes:
-        params: The trainable leaves of the network.
-        optimiser_state: What the optimiser remembers.
-        actors: The actors, `"actor …"`.
-        gradient: Sum of the gradients since the last update.
-        step: Steps made.
-    """
-
-    params: PyTree
-    optimiser_state: PyTree
-    actors: Actor
-    gradient: PyTree
-    step: Array
-
-
-class Course(eqx.Module):
-    """What does not change in the course of learning.
-
-    Attributes:
-        rest: The network without what is trained.
-        trainable: Which leaves those are.
-        rule: The rule.
-        optimiser: The optimiser.
-        agent: How reward teaches.
-        update_every: Steps between two updates.
-        key: Seeds actions and noise.
-    """
-
-    rest: PyTree
-    trainable: PyTree
-    rule: AbstractOnlineRule
-    optimiser: optax.GradientTransformation
-    agent: ActorCritic
-    update_every: int = eqx.field(static=True)
-    key: Key[Array, ""]
-
-    def step(self, learner: Learner, percepts: Percept, rewards: Array, dones: Array) -> tuple[Learner, Array]:
-        """Makes one step of all actors, and an update where one is due; gives their actions."""
-        network = eqx.combine(learner.params, self.rest)
-        count = rewards.shape[0]
-        keys = jr.split(jr.fold_in(self.key, learner.step), count)
-
-        def one(actor, percept, reward, done, key):
-            return self.agent.act(network, self.rule, actor, percept, reward, done, key=key)
-
-        actors, actions, gradients = jax.vmap(one)(learner.actors, percepts, rewards, dones, keys)
-        summed = jax.tree.map(lambda old, new: old + new.mean(axis=0), learner.gradient, gradients)
-        is_due = (learner.step + 1) % self.update_every == 0
-
-        def update(params, state, gradient):
-            with jax.numpy_dtype_promotion("standard"):
-                updates, state = self.optimiser.update(gradient, state, params)
-            raw = eqx.combine(eqx.apply_updates(params, updates), self.rest)
-            return eqx.filter(raw.project(), self.trainable), state, jax.tree.map(jnp.zeros_like, gradient)
-
-        old = learner.params, learner.optimiser_state, summed
-        params, state, summed = jax.lax.cond(is_due, update, lambda *old: old, *old)
-        return Learner(params, state, actors, summed, learner.step + 1), actions
-
-
-def prepare(
-    network: Network,
-    *,
-    rule: AbstractRule,
-    optimiser: optax.GradientTransformation,
-    agent: ActorCritic,
-    actors: int,
-    update_every: int,
-    actions: int,
-    key: Key[Array, ""],
-) -> tuple[Course, Learner]:
-    """Makes what is needed to learn step by step, in a loop of one's own.
-
-    Raises:
-        ValueError: If a number is out of range, the rule does not run forward in time, or the readout does not have one
-            unit for each action and one for the value.
-    """
-    check_counts(actors=actors, update_every=update_every)
-    if not isinstance(rule, AbstractOnlineRule):
-        raise ValueError(
-            f"`{type(rule).__name__}` knows its gradient at the end only; rewards need one now: `EProp()`."
-        )
-    size = network.populations[network.readout].size
-    if size != actions + 1:
-        raise ValueError(
-            f"the readout needs {actions + 1} units, one for each of {actions} actions and one for the value; "
-            f"{network.readout!r} has {size}"
-        )
-    prepare_key, start_key, key = jr.split(key, 3)
-    network = rule.prepare(network, key=prepare_key)
-    rule.check(network, actors, 4)
-    trainable = network.trainable()
-    params, rest = eqx.partition(network, trainable)
-    params = jax.tree.map(lambda x: jnp.array(x, dtype=x.dtype), params)
-    started = jax.vmap(lambda key: agent.start(network, rule, key=key))(jr.split(start_key, actors))
-    course = Course(rest, trainable, rule, optimiser, agent, update_every, key)
-    nothing = jax.tree.map(jnp.zeros_like, params)
-    return course, Learner(params, optimiser.init(params), started, nothing, jnp.zeros((), jnp.int32))
+from retrograde.reinforcement import _streaming as streaming
+from retrograde.reinforcement import _unrolled as unrolled
+from retrograde.reinforcement._actor_critic import ActorCritic
+from retrograde.reinforcement._environment import AbstractEnvironment
+from retrograde.rules import AbstractRule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,23 +49,33 @@ def learn(
     agent: ActorCritic | None = None,
     actors: int = 16,
     update_every: int = 1,
+    unroll: int | None = None,
+    penalty: FiringRate | None = None,
     log_every: int = 1000,
-    on_row: Callable[[int, float], None] | None = None,
+    on_row: Callable[[int, float], bool | None] | None = None,
 ) -> Learning:
-    """Learns from reward, step by step, while acting.
+    """Learns from reward while acting: step by step, or unroll by unroll.
+
+    Step by step, eligibility and reward meet as they come, and nothing is kept of the past but traces. Unroll by
+    unroll, all actors act for `unroll` steps; then what they did is gone through again with the rule, and the weights
+    change once. Over whole episodes both sum to the same gradient. What follows the end of an episode inside an unroll
+    is not learnt from, so let an unroll be as long as an episode, or much shorter.
 
     Args:
         network: The network; its readout has one unit for each action and a last one for the value.
         environment: The world of every actor.
-        rule: How credit at the readout becomes a gradient now: any rule that runs forward in time.
+        rule: How credit at the readout becomes a gradient: one that runs forward in time, or, with `unroll`, any.
         optimiser: Any Optax transformation.
-        steps: Steps of every actor.
+        steps: Steps of every actor; whole unrolls are made.
         key: Seeds worlds, actions and noise.
         agent: How reward teaches; `ActorCritic()` if `None`.
         actors: Number of actors, whose gradients are averaged.
-        update_every: Steps between two changes of the weights. Traces run on across them.
-        log_every: Steps that a row of the history sums up, and that run as one compiled program.
-        on_row: Called with the steps made and the mean reward of the episodes that ended, after each row.
+        update_every: Steps between two changes of the weights, step by step. Traces run on across them.
+        unroll: Steps between two changes of the weights, unroll by unroll; step by step if `None`.
+        penalty: On the activity of an unroll; needs `unroll`.
+        log_every: Steps that a row of the history sums up, and that run as one compiled program; whole unrolls.
+        on_row: Called with the steps made and the mean reward of the episodes that ended, after each row; where it
+            answers `True`, learning ends.
 
     Returns:
         The trained network and its history.
@@ -188,63 +98,39 @@ def learn(
         [4]
     """
     agent = ActorCritic() if agent is None else agent
-    course, learner = prepare(
-        network,
-        rule=rule,
-        optimiser=optimiser,
-        agent=agent,
-        actors=actors,
-        update_every=update_every,
-        actions=environment.actions,
-        key=jr.fold_in(key, 0),
-    )
+    check_counts(steps=steps, log_every=log_every, actors=actors)
+    check_form(update_every, unroll, penalty)
+    check_readout(network, environment.actions)
     if network.inputs != environment.inputs:
         raise ValueError(f"the network has {network.inputs} inputs, the environment gives {environment.inputs}")
-    check_counts(steps=steps, log_every=log_every)
+    made_of = {"rule": rule, "optimiser": optimiser, "agent": agent, "actors": actors, "key": jr.fold_in(key, 0)}
     first_key, world_key = jr.fold_in(key, 1), jr.fold_in(key, 2)
     states, percepts = jax.vmap(environment.reset)(jr.split(first_key, actors))
     dtype = percepts.inputs.dtype
-    world = (states, percepts, jnp.zeros(actors, dtype), jnp.zeros(actors, bool), jnp.zeros(actors, dtype))
+    nothing = jnp.zeros(actors, dtype)
+    course: Any
+    learner: Any
+    world: Any
+    run: Any
+    if unroll is None:
+        course, learner = streaming.prepare(network, update_every=update_every, **made_of)
+        world, run, length = (states, percepts, nothing, jnp.zeros(actors, bool), nothing), streaming.run_steps, 1
+    else:
+        course, learner = unrolled.prepare(network, unroll=unroll, penalty=penalty, dtype=dtype, **made_of)
+        world, run, length = (states, percepts, nothing), unrolled.run_unrolls, unroll
     rows: list[tuple[int, int, float]] = []
     made = 0
     while made < steps:
-        count = min(log_every, steps - made)
-        learner, world, sums = _run(course, environment, learner, world, world_key, count)
-        check_finite(learner.params, made + count)
-        made += count
+        count = -(-min(log_every, steps - made) // length)
+        learner, world, sums = run(course, environment, learner, world, world_key, count)
+        made += count * length
+        check_finite(learner.params, made)
         ended, reward = (float(x) for x in sums)
         rows.append((made, round(ended), reward / ended if ended else float("nan")))
-        if on_row is not None:
-            on_row(made, rows[-1][2])
+        if on_row is not None and on_row(made, rows[-1][2]):
+            break
     columns = [np.array(column) for column in zip(*rows, strict=True)]
     return Learning(eqx.combine(learner.params, course.rest), *columns)
-
-
-@eqx.filter_jit
-def _run(course: Course, environment: AbstractEnvironment, learner: Learner, world: Any, key, count: int):
-    def step(carry, _):
-        learner, (states, percepts, rewards, dones, running), (ended, total) = carry
-        number = learner.step
-        learner, actions = course.step(learner, percepts, rewards, dones)
-        keys = jr.split(jr.fold_in(key, number), rewards.shape[0])
-
-        def go_on(state, action, key):
-            step_key, reset_key = jr.split(key)
-            gone_on, seen, reward, done = environment.step(state, action, step_key)
-            anew = environment.reset(reset_key)
-            state, percept = jax.tree.map(lambda new, old: jnp.where(done, new, old), anew, (gone_on, seen))
-            return state, percept, reward, done
-
-        states, percepts, rewards, dones = jax.vmap(go_on)(states, actions, keys)
-        rewards = rewards.astype(running.dtype)
-        running = running + rewards
-        ended, total = ended + dones.sum().astype(ended.dtype), total + jnp.sum(jnp.where(dones, running, 0.0))
-        running = jnp.where(dones, 0.0, running)
-        return (learner, (states, percepts, rewards, dones, running), (ended, total)), None
-
-    nothing = jnp.zeros((), world[2].dtype)
-    carry, _ = jax.lax.scan(step, (learner, world, (nothing, nothing)), length=count)
-    return carry
 
 
 def check_counts(**numbers: int) -> None:
@@ -252,6 +138,28 @@ def check_counts(**numbers: int) -> None:
     for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ValueError(f"`{name}` must be a whole number of at least 1, got {number!r}")
+
+
+def check_form(update_every: int, unroll: int | None, penalty: FiringRate | None) -> None:
+    """Refuses what belongs to the other way of learning."""
+    check_counts(update_every=update_every)
+    if unroll is None:
+        if penalty is not None:
+            raise ValueError("`penalty` is known when an unroll ends: give its length, `unroll=20`")
+        return
+    check_counts(unroll=unroll)
+    if update_every != 1:
+        raise ValueError(f"with `unroll` weights change once in an unroll: leave `update_every={update_every}` out")
+
+
+def check_readout(network: Network, actions: int) -> None:
+    """Refuses a readout that does not have one unit for each action and one for the value."""
+    size = network.populations[network.readout].size
+    if size != actions + 1:
+        raise ValueError(
+            f"the readout needs {actions + 1} units, one for each of {actions} actions and one for the value; "
+            f"{network.readout!r} has {size}"
+        )
 
 
 def check_finite(params: PyTree, step: int) -> None:
