@@ -244,6 +244,22 @@ def test_a_decision_is_taken_by_the_mean_over_what_counts():
         decision_error(outputs, Trials(trials.inputs, outputs, mask))
     with pytest.raises(ValueError, match=r"\(2, 3\) but targets of shape \(3, 3\)"):
         decision_error(outputs[1:], trials)
+    with pytest.raises(ValueError, match=r"`decision_error\(window=2\)` must divide the 3 steps"):
+        decision_error(outputs, trials, window=2)
+
+
+def test_every_recall_is_a_decision():
+    task = StoreRecall(symbol=3.0)
+    trials = task.take(jnp.arange(30))
+    right = 2.0 * jax.nn.one_hot(trials.targets, 2)
+    noise = jnp.zeros_like(right).at[::3].set(-1.5 * right[::3])  # one step in three says little
+    assert float(decision_error(right + noise, trials, window=3)) == 0.0
+    counts = np.asarray(trials.mask).reshape(-1, 3, 30)
+    recalls = counts[:, 0].astype(bool)
+    assert (counts == counts[:, :1]).all() and recalls.sum(axis=0).max() > 1  # whole symbols, several in a trial
+    first = recalls & (np.cumsum(recalls, axis=0) == 1)
+    spoilt = jnp.where(np.repeat(first, 3, axis=0)[..., None], -right, right)
+    assert abs(float(decision_error(spoilt, trials, window=3)) - first.sum() / recalls.sum()) < 1e-12
 
 
 # Store and recall.

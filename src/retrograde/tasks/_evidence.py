@@ -142,7 +142,9 @@ class EvidenceAccumulation(AbstractEndlessTask):
         return round(getattr(self, name) / self.dt)
 
 
-def decision_error(outputs: Float[Array, "steps batch class"], trials: Trials) -> Float[Array, ""]:
+def decision_error(
+    outputs: Float[Array, "steps batch class"], trials: Trials, *, window: int | None = None
+) -> Float[Array, ""]:
     """Share of trials in which the answer, averaged over the window that counts, is wrong.
 
     The decision of a trial is the class with the largest mean output over the steps under the mask (weighted by it),
@@ -152,12 +154,15 @@ def decision_error(outputs: Float[Array, "steps batch class"], trials: Trials) -
         outputs: Scores of the classes, shape `steps batch class`, for the steps that the targets cover.
         trials: Their `targets` are class numbers, shape `steps batch`. What counts as the class of a trial is that of
             the last step under the mask.
+        window: Where several decisions are asked for in a trial, the length of a window; each is taken for itself
+            [steps]. The recalls of `StoreRecall` are a symbol long.
 
     Returns:
-        The share, 0 to 1 [1], of those trials that have a target; in the dtype of `outputs`. 0 if none has.
+        The share, 0 to 1 [1], of those trials (windows) that have a target; in the dtype of `outputs`. 0 if none has.
 
     Raises:
-        ValueError: If the targets are no class numbers or the shapes do not fit together.
+        ValueError: If the targets are no class numbers, the shapes do not fit together, or the steps are not a whole
+            number of windows.
 
     Example:
         >>> trials = Trials(jnp.zeros((5, 1, 2)), targets=jnp.array([[1], [1]]), mask=jnp.ones((2, 1)))
@@ -174,12 +179,22 @@ def decision_error(outputs: Float[Array, "steps batch class"], trials: Trials) -
             f"`decision_error` got outputs for steps and trials {outputs.shape[:2]} but targets of shape "
             f"{trials.targets.shape}. Run the network with `readout_steps=task.target_steps`."
         )
-    weight = trials.mask.astype(outputs.dtype)
+    targets, mask = trials.targets, trials.mask
+    if window is not None:
+        if window < 1 or outputs.shape[0] % window:
+            raise ValueError(f"`decision_error(window={window})` must divide the {outputs.shape[0]} steps.")
+        outputs, targets, mask = (_by_window(x, window) for x in (outputs, targets, mask))
+    weight = mask.astype(outputs.dtype)
     # What the network says outside the window, even NaN, is nobody's business.
     score = jnp.sum(jnp.where(weight[:, :, None] > 0, weight[:, :, None] * outputs, 0), axis=0)
     steps = jnp.arange(weight.shape[0], dtype=jnp.int32)[:, None]
     last = jnp.max(jnp.where(weight > 0, steps, 0), axis=0)
-    wanted = jnp.take_along_axis(trials.targets, last[None], axis=0)[0]
+    wanted = jnp.take_along_axis(targets, last[None], axis=0)[0]
     has_target = jnp.any(weight > 0, axis=0).astype(outputs.dtype)
     is_wrong = (jnp.argmax(score, axis=-1).astype(wanted.dtype) != wanted).astype(outputs.dtype)
     return jnp.sum(has_target * is_wrong) / jnp.maximum(jnp.sum(has_target), 1)
+
+
+def _by_window(values: Array, window: int) -> Array:
+    """Windows side by side, as trials."""
+    return jnp.moveaxis(values.reshape(-1, window, *values.shape[1:]), 1, 0).reshape(window, -1, *values.shape[2:])
