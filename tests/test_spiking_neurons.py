@@ -1,5 +1,7 @@
 """Spiking neurons against the papers' equations: surrogates, orders of operation, parametrisations, time constants."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -300,6 +302,22 @@ def test_both_parametrisations_fire_the_same_spikes(adaptive):
         spikes.append(network(x, record=("hidden",)).activity["hidden"])
     assert 0.01 < float(spikes[0].mean()) < 0.5
     assert (spikes[0] == spikes[1]).all()
+
+
+def test_a_surrogate_in_units_of_the_adapted_threshold():
+    """z = H((v - A)/A): the same spikes; slopes ψ/A by v and -ψ β v/A² by a."""
+    v, a = jnp.array([[0.3, 0.9, 1.0, 1.9]]), jnp.array([[0.0, 0.5, 2.0, 3.0]])
+    base, adapted = (ALIF(4, threshold=0.6, beta=0.2, surrogate_scale=scale) for scale in ("base", "adapted"))
+
+    def spikes(neuron, v, a):
+        return neuron.activity(dataclasses.replace(neuron.initial_state(1), v=v, a=a))
+
+    assert np.array_equal(spikes(base, v, a), spikes(adapted, v, a))
+    by_v, by_a = jax.grad(lambda v, a: spikes(adapted, v, a).sum(), argnums=(0, 1))(v, a)
+    raised = 0.6 + 0.2 * a
+    psi = 0.3 * jnp.maximum(0, 1 - jnp.abs(v - raised) / raised)
+    assert np.abs(by_v - psi / raised).max() < 1e-14 and (psi > 0).sum() >= 3
+    assert np.abs(by_a + psi * 0.2 * v / raised**2).max() < 1e-14
 
 
 def test_reset_to_zero_forgets_the_membrane():

@@ -143,7 +143,8 @@ class ALIF(AbstractNeuron):
     $$v' = \alpha v + g I - \vartheta z, \quad a' = \rho a + h z, \quad z = H(v - \vartheta - \beta a),$$
 
     with $\alpha = e^{-dt/\tau_\mathrm{mem}}$, $\rho = e^{-dt/\tau_\mathrm{adapt}}$ and $g = h = 1$; with `normalised`,
-    $g = 1-\alpha$ and $h = 1-\rho$. The surrogate is in units of the base threshold $\vartheta$.
+    $g = 1-\alpha$ and $h = 1-\rho$. The surrogate $\psi$ is of the distance from threshold in units of the base
+    threshold $\vartheta$ or, with `surrogate_scale="adapted"`, of the present one $\vartheta + \beta a$.
 
     The normalised form fires the same spikes as the other one with threshold $\vartheta/(1-\alpha)$ and adaptation
     $\beta(1-\rho)/(1-\alpha)$.
@@ -157,17 +158,19 @@ class ALIF(AbstractNeuron):
             is trained unless `constants` names it.
         refractory: Least number of steps between two spikes; 0 for no refractory period [1].
         detach_reset: Whether credit ignores the path through the reset (the one through the adaptation stays).
-        surrogate: Derivative of the spike, of the distance from threshold in units of the base threshold.
+        surrogate: Derivative of the spike, of the distance from threshold in units of `surrogate_scale`.
         dt: Length of a time step [ms].
         normalised: Whether $g = 1-\alpha$ and $h = 1-\rho$ (filters of gain 1) instead of 1.
         constants: Names of the arrays that are not trained, such as `("beta",)`.
+        surrogate_scale: `"base"` or `"adapted"`: in units of which threshold the surrogate is.
 
     Raises:
-        ValueError: If `size`, `tau_mem`, `tau_adapt`, `threshold` or `dt` is not positive, or `refractory` negative.
+        ValueError: If `size`, `tau_mem`, `tau_adapt`, `threshold` or `dt` is not positive, `refractory` negative, or
+            `surrogate_scale` neither.
 
     Source:
-        Bellec et al. (2020), Nat. Commun. 11:3625, eqs 8–10. `normalised` is the form of the authors' older programs.
-        Differs from them in store–recall, where the surrogate is in units of the adapted threshold.
+        Bellec et al. (2020), Nat. Commun. 11:3625, eqs 8–10. `normalised` is the form of the authors' older programs,
+        `"adapted"` that of the one for store–recall (2019).
     """
 
     time_constants: ClassVar[tuple[str, ...]] = ("tau_mem", "tau_adapt")
@@ -183,12 +186,15 @@ class ALIF(AbstractNeuron):
     dt: float = 1.0
     normalised: bool = eqx.field(static=True, default=False)
     constants: tuple[str, ...] = eqx.field(static=True, default=())
+    surrogate_scale: Literal["base", "adapted"] = eqx.field(static=True, default="base")
 
     def __check_init__(self):
         check_positive(self, "tau_mem", "tau_adapt", "threshold", "dt")
         check_vectors(self, "tau_mem", "tau_adapt", "beta")
         check_constants(self)
         _check_refractory(self)
+        if self.surrogate_scale not in ("base", "adapted"):
+            raise ValueError(f"`ALIF(surrogate_scale={self.surrogate_scale!r})` must be 'base' or 'adapted'.")
 
     def initial_state(self, batch: int, dtype=None) -> ALIFState:
         """Returns neurons at rest, unadapted."""
@@ -207,8 +213,9 @@ class ALIF(AbstractNeuron):
 
     def activity(self, state: ALIFState) -> Float[Array, "*batch neuron"]:
         """1 where a neuron fires, else 0."""
-        distance = state.v - self.threshold - row(self.beta) * state.a
-        return _fire(distance / self.threshold, state.refractory, self.surrogate)
+        raised = row(self.beta) * state.a
+        scale = self.threshold + raised if self.surrogate_scale == "adapted" else self.threshold
+        return _fire((state.v - self.threshold - raised) / scale, state.refractory, self.surrogate)
 
 
 def _check_refractory(neuron: LIF | ALIF) -> None:
