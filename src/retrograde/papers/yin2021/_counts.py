@@ -93,6 +93,39 @@ def draw_energy(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
     ax.legend(frameon=False, fontsize=8)
 
 
+def measure_trade_off(lab: Lab) -> Finding:
+    """Accuracy within 60 epochs, firing rate and energy, by the strength of a penalty on firing rates."""
+    task = ECG()
+    trials = task.take(jnp.arange(64, dtype=jnp.int32), "test")
+    points = {}
+    for strength, study in ecg.SPARSE.items():
+        epoch, accuracy = ecg.accuracies(lab.once(study))
+        best = accuracy[:, epoch <= lab.pick(smoke=60, laptop=60, paper=400)].max(axis=1)
+        used = [analysis.energy(result.network, trials.inputs, key=jr.key(0)) for result, _ in lab.once(study)]
+        rate = [one.activity["hidden"].rate for one in used]
+        energy = [one.energy(PRICES["float32"]) for one in used]
+        points[f"{strength:g}"] = np.stack([rate, energy, best])
+    none, strong = points["0"], list(points.values())[-1]
+    return Finding(
+        {"rate": strong[0], "energy": none[1] / strong[1], "lost": none[2] - strong[2]},
+        points,
+    )
+
+
+def draw_trade_off(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
+    """Accuracy against firing rate, and against energy; a point for each network."""
+    left, right = figure.subplots(1, 2, sharey=True)
+    for number, (strength, (rate, energy, accuracy)) in enumerate(arrays.items()):
+        style = {"color": colour(number), "label": f"penalty {strength}" if float(strength) else "no penalty"}
+        left.plot(rate, 100 * accuracy, MARKERS[number], **style)
+        right.plot(energy / 1000, 100 * accuracy, MARKERS[number], **style)
+    left.set(xlabel="hidden spikes per neuron and step", ylabel="right steps of the test (%)")
+    right.set(xlabel="energy of a step (nJ, 32-bit float)")
+    right.legend(frameon=False, fontsize=8)
+    for ax in (left, right):
+        ax.grid(alpha=0.3)
+
+
 def measure_sizes(lab: Lab) -> Finding:
     """Number of weights, biases included."""
     weights, constants = ecg.sizes(ecg.network(lab.key(), ecg.SURROGATES[ecg.MAIN]))

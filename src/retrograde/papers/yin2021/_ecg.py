@@ -21,7 +21,7 @@ from retrograde.neurons import AbstractSurrogate, Exponential, Gaussian, MultiGa
 from retrograde.papers._claim import Finding
 from retrograde.papers._lab import Lab
 from retrograde.plots import colour, plot_curves, plot_time_constants
-from retrograde.rules import BPTT
+from retrograde.rules import BPTT, AbstractRule, TruncatedBPTT
 from retrograde.synapses import Dense
 from retrograde.tasks import ECG, Trials
 from retrograde.training import Result, optimiser
@@ -36,6 +36,8 @@ SURROGATES: Mapping[str, AbstractSurrogate] = {
     "SLayer": Exponential(),
 }
 MAIN = "multi-Gaussian"
+WINDOW = 100  # steps that truncated BPTT reaches back, at most
+WANTED = 0.05  # spikes in a step that a penalty on firing rates wants
 
 
 def network(key: Key[Array, ""], surrogate: AbstractSurrogate, outputs: int = 6, inputs: int = 4) -> Network:
@@ -89,8 +91,10 @@ def _watch(network: Network, task: ECG) -> dict[str, Array]:
     }
 
 
-def _train(lab: Lab, name: str) -> list[tuple[Result, dict[str, np.ndarray]]]:
-    """Networks trained with one surrogate, and what was watched before and after, by seed."""
+def _train(
+    lab: Lab, name: str = MAIN, suffix: str = "", rule: AbstractRule | None = None, strength: float = 0.0
+) -> list[tuple[Result, dict[str, np.ndarray]]]:
+    """Networks trained with one surrogate, by BPTT or another rule, and what was watched before and after, by seed."""
     task, surrogate = ECG(), SURROGATES[name]
 
     def make(key):
@@ -105,16 +109,17 @@ def _train(lab: Lab, name: str) -> list[tuple[Result, dict[str, np.ndarray]]]:
         halve_every=100 * EPOCH,
         groups={"hidden.tau_*": {"learning_rate": 3e-2}, "readout.tau_*": {"learning_rate": 2e-2}},
     )
-    steps = lab.pick(smoke=2, laptop=EPOCH * (120 if name == MAIN else 60), paper=EPOCH * 400)
+    steps = lab.pick(smoke=2, laptop=EPOCH * (60 if name != MAIN or suffix else 120), paper=EPOCH * 400)
     every = lab.pick(smoke=2, laptop=10 * EPOCH, paper=10 * EPOCH)
     return [
         lab.train(
-            f"ecg-{name.lower()}-{seed}",
+            f"ecg-{name.lower()}{suffix}-{seed}",
             make,
             task,
             watch=lambda network: _watch(network, task),
             at=(0, steps),
-            rule=BPTT(),
+            rule=rule or BPTT(),
+            penalty=losses.FiringRate(target=WANTED, strength=strength) if strength else None,
             optimiser=adam,
             steps=steps,
             key=lab.key(seed),
@@ -130,9 +135,15 @@ def _train(lab: Lab, name: str) -> list[tuple[Result, dict[str, np.ndarray]]]:
 
 # Each surrogate's networks, trained when they are first asked for: `lab.once(TRAINED[name])`.
 TRAINED = {name: functools.partial(_train, name=name) for name in SURROGATES}
+TRUNCATED = functools.partial(_train, suffix=f"-{WINDOW}", rule=TruncatedBPTT(WINDOW))
+# The same by the strength of a penalty on firing rates.
+SPARSE = {0.0: TRAINED[MAIN]} | {
+    strength: functools.partial(_train, suffix=f"-rate-{strength:g}", strength=strength) for strength in (30.0, 300.0)
+}
 
 
-def _accuracy(runs: list[tuple[Result, dict[str, np.ndarray]]]) -> tuple[np.ndarray, np.ndarray]:
+def accuracies(runs: list[tuple[Result, dict[str, np.ndarray]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs at which test accuracy was measured, and the accuracies, `"seed epoch"`."""
     curves = [result.history.measured("validation_accuracy") for result, _ in runs]
     return curves[0][0] // EPOCH, np.concatenate([values for _, values in curves])
 
@@ -140,7 +151,7 @@ def _accuracy(runs: list[tuple[Result, dict[str, np.ndarray]]]) -> tuple[np.ndar
 def _best(lab: Lab, marks: tuple[int, ...]) -> Finding:
     """Best test accuracy so far after some epochs, that of the last network, and its firing rate."""
     runs = lab.once(TRAINED[MAIN])
-    epoch, accuracy = _accuracy(runs)
+    epoch, accuracy = accuracies(runs)
     best = np.maximum.accumulate(accuracy, axis=1)
     return Finding(
         {
@@ -184,7 +195,7 @@ def measure_surrogates(lab: Lab) -> Finding:
     """Best test accuracy within 60 epochs, for each surrogate."""
     values, arrays = {}, {}
     for name, study in TRAINED.items():
-        epoch, accuracy = _accuracy(lab.once(study))
+        epoch, accuracy = accuracies(lab.once(study))
         within = epoch <= lab.pick(smoke=60, laptop=60, paper=400)
         label = name.lower().replace("-", "_")
         values[label] = accuracy[:, within].max(axis=1)
@@ -207,6 +218,26 @@ def draw_surrogates(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
         right.plot(x, np.asarray(surrogate(jnp.asarray(x))), color=colour(number), label=name)
     right.set(xlabel="distance from threshold (membrane units)", ylabel="derivative of a spike")
     right.grid(alpha=0.3)
+
+
+def measure_truncated(lab: Lab) -> Finding:
+    """Best test accuracy within 60 epochs, by BPTT through all steps and in windows."""
+    values, arrays = {}, {}
+    for label, study in (("bptt", TRAINED[MAIN]), ("truncated", TRUNCATED)):
+        epoch, accuracy = accuracies(lab.once(study))
+        within = epoch <= lab.pick(smoke=60, laptop=60, paper=400)
+        values[label] = accuracy[:, within].max(axis=1)
+        arrays[f"{label}.epoch"], arrays[f"{label}.accuracy"] = epoch[within], accuracy[:, within]
+    return Finding({**values, "lost": values["bptt"] - values["truncated"]}, arrays)
+
+
+def draw_truncated(figure: Figure, arrays: Mapping[str, np.ndarray]) -> None:
+    """Accuracy against epochs, by BPTT and in windows."""
+    words = {"bptt": "through all steps", "truncated": f"in windows of {WINDOW} steps"}
+    curves = {word: (arrays[f"{label}.epoch"], 100 * arrays[f"{label}.accuracy"]) for label, word in words.items()}
+    ax = figure.subplots()
+    plot_curves(curves, ylabel="right steps of the test (%)", ax=ax)
+    ax.set(xlabel="epochs")
 
 
 def measure_time_constants(lab: Lab) -> Finding:
