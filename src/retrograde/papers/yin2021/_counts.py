@@ -102,7 +102,7 @@ def measure_trade_off(lab: Lab) -> Finding:
         epoch, accuracy = ecg.accuracies(lab.once(study))
         best = accuracy[:, epoch <= lab.pick(smoke=60, laptop=60, paper=400)].max(axis=1)
         used = [analysis.energy(result.network, trials.inputs, key=jr.key(0)) for result, _ in lab.once(study)]
-        rate = [one.activity["hidden"].rate for one in used]
+        rate = [float(one.activity["hidden"].rate.mean()) for one in used]
         energy = [one.energy(PRICES["float32"]) for one in used]
         points[f"{strength:g}"] = np.stack([rate, energy, best])
     none, strong = points["0"], list(points.values())[-1]
