@@ -44,7 +44,7 @@ def _unit(band: Band) -> tuple[float, str]:
 
 def _plain(value: float, digits: int = 3) -> str:
     """So many digits, without powers of ten where people would not write them."""
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
         text = f"{value:.0f}" if abs(value) >= 1000 or value == 0 else f"{value:.{digits}g}"
     else:
         text = f"{value:.{digits - 1}e}"
