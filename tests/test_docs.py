@@ -16,7 +16,9 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
@@ -54,9 +56,19 @@ def script(blocks: list[Block], language: str) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def run(page: str, blocks: list[Block], folder: Path) -> None:
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory) -> dict[str, str]:
+    """Settings by which the processes of this test run share what they compile."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp().parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def run(page: str, blocks: list[Block], folder: Path, settings: Mapping[str, str] = MappingProxyType({})) -> None:
     commands = Path(sys.executable).parent
-    environment = os.environ | {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120"}
+    environment = os.environ | {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120"} | settings
     for language, start in {"bash": ["bash", "-euo", "pipefail"], "python": [sys.executable, "-W", "error"]}.items():
         code = script(blocks, language)
         if not code:
@@ -98,8 +110,8 @@ NOT_RUN = {
 
 
 @pytest.mark.parametrize("page", QUICK)
-def test_code_runs(page, tmp_path):
-    run(page, QUICK[page], tmp_path)
+def test_code_runs(page, tmp_path, compiled):
+    run(page, QUICK[page], tmp_path, compiled)
 
 
 @pytest.mark.slow
@@ -156,10 +168,11 @@ sys.exit(tried == 0 or wrong > 0)
 """
 
 
-def test_docstring_examples_run(tmp_path):
+def test_docstring_examples_run(tmp_path, compiled):
     """As a user runs them: in float32, without the checks of the tests."""
     command = [sys.executable, "-W", "error", "-c", DOCTEST]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    environment = os.environ | compiled
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     if done.returncode != 0:
         pytest.fail(f"{done.stdout}\n{done.stderr}", pytrace=False)
 

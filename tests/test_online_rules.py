@@ -390,7 +390,6 @@ def test_rtrl_is_bptt_for_any_shape(steps, batch, seed):
     ("rule", "reference", "graph_neuron_synapse"),
     [
         (RTRL(), BPTT(), ("single", "alif", "spike_and_slab")),
-        (RTRL(), BPTT(), ("loop", "leaky_activity", "spike_and_slab")),
         (EProp("forward"), EProp(), ("two_layers", "lif", "dense")),
         (SnAp(1, form="forward"), SnAp(1), ("single", "lstm", "dense")),
     ],

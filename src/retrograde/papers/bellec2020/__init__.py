@@ -220,7 +220,7 @@ Scales: `laptop` accumulates evidence from three cues over 900 ms, `paper` from 
             measure=reward.measure_delayed,
             draw=reward.draw_delayed,
             shows="Reward of every network against episodes, and the line of what counts as solved.",
-            minutes={"smoke": 0.5, "laptop": 12.0, "paper": 12.0},
+            minutes={"laptop": 12.0, "paper": 12.0},
             size=(6.0, 3.2),
         ),
         Claim(
