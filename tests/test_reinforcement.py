@@ -374,6 +374,7 @@ def test_what_gymnasium_cannot_give_is_refused():
 
 
 def test_pong_is_seen_and_played():
+    pytest.importorskip("gymnasium")
     pytest.importorskip("ale_py")
     game = Atari()
     worlds = game.worlds(2, threads=1)
