@@ -66,6 +66,7 @@ Scales: `laptop` accumulates evidence from three cues over 900 ms, `paper` from 
             """,
             bands=(
                 Band("start", "loss at the start", low=100.0, high=135.0, paper="about 132", source=_RERUN),
+                Band("start_many", "the same, over 40 curves", low=100.0, high=135.0, paper="about 132", source=_RERUN),
                 Band("symmetric", "loss at iteration 990, symmetric", high=6.0, paper="about 2.6", source=_RERUN),
                 Band("bptt", "the same, BPTT", high=5.0, source=_RERUN),
                 Band("random", "the same, random feedback", high=14.0, source=_RERUN),

@@ -79,6 +79,13 @@ def curve(lab: Lab, seed: int) -> PatternGeneration:
     return lab.pick(smoke=short, laptop=PatternGeneration(seed=seed), paper=PatternGeneration(seed=seed))
 
 
+def _start(lab: Lab, seed: int) -> float:
+    """Loss of a network before training, on the curve of the same seed."""
+    task = curve(lab, seed)
+    run = _draw_curve(network(lab.key(seed), task, False), task)
+    return float(half_sum(run.outputs, task.take(jnp.zeros(1, jnp.int32))))
+
+
 @eqx.filter_jit
 def _draw_curve(network, task):
     return network(task.take(jnp.zeros(1, jnp.int32)).inputs, record=("hidden",))
@@ -92,6 +99,7 @@ def measure(lab: Lab) -> Finding:
     return Finding(
         {
             "start": curves["bptt"][:, 0],
+            "start_many": np.array([_start(lab, seed) for seed in range(lab.pick(smoke=1, laptop=40, paper=40))]),
             **late,
             "random_above": (late["random"] > late["symmetric"]).astype(float),
             "ratio": late["symmetric"] / late["bptt"],
