@@ -278,6 +278,7 @@ def test_a_choice_after_a_delay_is_learnt_unroll_by_unroll():
         (lambda: CuedChoice(cue=0.0), r"`CuedChoice\(cue=...\)` must be at least 1 ms, got 0.0"),
         (lambda: CuedChoice(rate=2000.0), r"`CuedChoice\(rate=...\)` must lie between 0 and 1000 Hz"),
         (lambda: _learn(rule=rg.rules.BPTT()), "`BPTT` knows its gradient at the end only"),
+        (lambda: _learn(rule=rg.rules.WeightPerturbation(), unroll=2), "`WeightPerturbation` compares losses"),
         (lambda: _learn(unroll=0), "`unroll` must be a whole number of at least 1"),
         (lambda: _learn(unroll=2, update_every=2), "with `unroll` weights change once in an unroll: leave `update_ev"),
         (lambda: _learn(penalty=rg.losses.FiringRate()), "`penalty` is known when an unroll ends: give its length"),

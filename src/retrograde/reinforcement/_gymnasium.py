@@ -47,7 +47,7 @@ def learn_gymnasium(
         make: Makes an environment with discrete actions, such as `lambda: gymnasium.make("CartPole-v1")`. Or a vector
             environment, one world for each actor, that begins an episode in the step in which the last one ends.
         encode: Observations of all actors, `"actor …"`, to inputs of the network, `"actor input"`.
-        rule: One that runs forward in time, or, with `unroll`, any.
+        rule: One that runs forward in time, or, with `unroll`, any but perturbations.
         optimiser: Any Optax transformation.
         steps: Steps of every actor; whole unrolls are made.
         key: Seeds worlds, actions and noise.

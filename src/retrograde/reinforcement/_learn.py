@@ -64,7 +64,8 @@ def learn(
     Args:
         network: The network; its readout has one unit for each action and a last one for the value.
         environment: The world of every actor.
-        rule: How credit at the readout becomes a gradient: one that runs forward in time, or, with `unroll`, any.
+        rule: How credit at the readout becomes a gradient: one that runs forward in time, or, with `unroll`, any
+            but perturbations.
         optimiser: Any Optax transformation.
         steps: Steps of every actor; whole unrolls are made.
         key: Seeds worlds, actions and noise.

@@ -14,6 +14,7 @@ from retrograde.network import Network
 from retrograde.reinforcement._actor_critic import ActorCritic
 from retrograde.reinforcement._environment import AbstractEnvironment, go_on
 from retrograde.rules import AbstractRule
+from retrograde.rules._perturbation import AbstractPerturbation
 from retrograde.unroll import State
 
 _ACT, _BEGIN = 0, 1  # streams of randomness: choices, and networks that begin an episode
@@ -187,7 +188,16 @@ def prepare(
     key: Key[Array, ""],
     dtype: Any,
 ) -> tuple[Practice, Apprentice]:
-    """Makes what is needed to learn unroll by unroll."""
+    """Makes what is needed to learn unroll by unroll.
+
+    Raises:
+        ValueError: If the rule compares losses.
+    """
+    if isinstance(rule, AbstractPerturbation):
+        raise ValueError(
+            f"`{type(rule).__name__}` compares losses, and that of an actor and a critic only has the right gradient, "
+            "not the right value: take a rule that passes credit back, such as `EProp()` or `BPTT()`"
+        )
     prepare_key, start_key, key = jr.split(key, 3)
     network = rule.prepare(network, key=prepare_key)
     trainable = network.trainable()
