@@ -16,6 +16,11 @@ os.environ["PJRT_NPROC"] = "16"  # JAX 0.10 on the CPU: fewer threads than devic
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="retrograde-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
+# What one worker has compiled the other need not: the first process of a run makes the folder, its workers inherit it.
+if "RETROGRADE_TESTS_COMPILED" not in os.environ:
+    os.environ["RETROGRADE_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="retrograde-tests-compiled-")
+    atexit.register(shutil.rmtree, os.environ["RETROGRADE_TESTS_COMPILED"], ignore_errors=True)
+
 import hypothesis
 import jax
 import jaxtyping
@@ -44,8 +49,14 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "quick")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forget_compiled_programs() -> Iterator[None]:
-    """Each takes some of the memory maps that Linux gives a process (65,530); beyond them the compiler crashes."""
+def compiled_programs() -> Iterator[None]:
+    """On disk those of the whole run; in memory those of a module.
+
+    Each takes some of the memory maps that Linux gives a process (65,530); beyond them the compiler crashes.
+    """
+    jax.config.update("jax_compilation_cache_dir", os.environ["RETROGRADE_TESTS_COMPILED"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     yield
     jax.clear_caches()
 

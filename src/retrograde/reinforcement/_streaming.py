@@ -10,6 +10,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Key, PyTree
 
+from retrograde.descent import descend
 from retrograde.network import Network
 from retrograde.reinforcement._actor_critic import Actor, ActorCritic
 from retrograde.reinforcement._environment import AbstractEnvironment, Percept, go_on
@@ -69,10 +70,10 @@ class Course(eqx.Module):
         is_due = (learner.step + 1) % self.update_every == 0
 
         def update(params, state, gradient):
-            with jax.numpy_dtype_promotion("standard"):
-                updates, state = self.optimiser.update(gradient, state, params)
-            raw = eqx.combine(eqx.apply_updates(params, updates), self.rest)
-            return eqx.filter(raw.project(), self.trainable), state, jax.tree.map(jnp.zeros_like, gradient)
+            params, state, _ = descend(
+                self.optimiser, params, state, gradient, rest=self.rest, trainable=self.trainable
+            )
+            return params, state, jax.tree.map(jnp.zeros_like, gradient)
 
         old = learner.params, learner.optimiser_state, summed
         params, state, summed = jax.lax.cond(is_due, update, lambda *old: old, *old)

@@ -10,6 +10,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from retrograde.descent import descend
 from retrograde.network import Network
 from retrograde.reinforcement._actor_critic import ActorCritic
 from retrograde.reinforcement._environment import AbstractEnvironment, go_on
@@ -132,10 +133,14 @@ class Practice(eqx.Module):
             objective, network, rule_state=apprentice.rule_state, key=self.key
         )
         gradient = eqx.filter(gradient, self.trainable)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, optimiser_state = self.optimiser.update(gradient, apprentice.optimiser_state, apprentice.params)
-        raw = eqx.combine(eqx.apply_updates(apprentice.params, updates), self.rest)
-        params = eqx.filter(raw.project(), self.trainable)
+        params, optimiser_state, _ = descend(
+            self.optimiser,
+            apprentice.params,
+            apprentice.optimiser_state,
+            gradient,
+            rest=self.rest,
+            trainable=self.trainable,
+        )
         return Apprentice(params, optimiser_state, rule_state, apprentice.state, apprentice.step)
 
 

@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Key
 
 from retrograde.analysis import Operations, count_operations
+from retrograde.descent import descend
 from retrograde.network import Network
 from retrograde.rules import AbstractRule
 from retrograde.tasks import AbstractTask
@@ -82,6 +83,7 @@ def compile_update(
     """
     chosen = task_loss(task) if loss is None else loss
     trials_key, noise_key = jr.split(key)
+    trainable = network.trainable()
 
     def gradient(network, rule_state, trials, key):
         def objective(network, rule, key):
@@ -89,18 +91,19 @@ def compile_update(
             return chosen(outputs, trials), None
 
         _, gradients, rule_state = rule.value_and_grad(objective, network, rule_state=rule_state, key=key)
-        return eqx.filter(gradients, network.trainable()), rule_state
+        return eqx.filter(gradients, trainable), rule_state
 
     def update(state, trials, key):
         network, optimiser_state, rule_state = state
         gradients, rule_state = gradient(network, rule_state, trials, key)
-        trained = eqx.filter(network, network.trainable())
-        with jax.numpy_dtype_promotion("standard"):  # as in `fit`: Optax raises floats to the power of an integer
-            changes, optimiser_state = optimiser.update(gradients, optimiser_state, trained)
-        return eqx.apply_updates(network, changes).project(), optimiser_state, rule_state
+        params, rest = eqx.partition(network, trainable)
+        params, optimiser_state, _ = descend(
+            optimiser, params, optimiser_state, gradients, rest=rest, trainable=trainable
+        )
+        return eqx.combine(params, rest), optimiser_state, rule_state
 
     trials = eqx.filter_jit(task.sample)(trials_key, batch)
-    state = (network, optimiser.init(eqx.filter(network, network.trainable())), rule.init(network))
+    state = (network, optimiser.init(eqx.filter(network, trainable)), rule.init(network))
     started = time.perf_counter()
     program: Any = eqx.filter_jit(update)
     compiled = program.lower(state, trials, noise_key).compile()

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from retrograde import losses
+from retrograde.descent import descend
 
 
 class TrainingState(eqx.Module):
@@ -209,11 +210,9 @@ def _learn_within_trial(state: TrainingState, problem: Problem, trials, key: Key
 
 
 def _descend(problem: Problem, params: PyTree, optimiser_state: PyTree, gradients: PyTree):
-    """The optimiser's step, the parameters back in their range, and as the optimiser left them."""
-    with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to the power of an integer counter
-        updates, optimiser_state = problem.optimiser.update(gradients, optimiser_state, params)
-    raw = eqx.apply_updates(params, updates)
-    return eqx.filter(eqx.combine(raw, problem.rest).project(), problem.trainable), optimiser_state, raw
+    return descend(
+        problem.optimiser, params, optimiser_state, gradients, rest=problem.rest, trainable=problem.trainable
+    )
 
 
 def _not_finite(array: Array) -> Bool[Array, ""]:
