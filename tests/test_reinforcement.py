@@ -1,5 +1,7 @@
 """Reward-based learning: the identity behind it, its environments, and a task that it solves."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,8 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import retrograde as rg
-from retrograde.reinforcement import AbstractEnvironment, ActorCritic, Atari, CuedChoice, Interface, Percept, learn
+from retrograde.reinforcement import (
+    AbstractEnvironment,
+    ActorCritic,
+    Atari,
+    CuedChoice,
+    Interface,
+    Percept,
+    _diary,
+    learn,
+)
 from retrograde.reinforcement._unrolled import Lesson, actor_critic_loss, begin, prepare, run_unrolls
+from retrograde.training import CheckpointError, DivergedError
 from retrograde.unroll import State
 
 STEPS, INPUTS, ACTIONS = 9, 3, 2
@@ -170,14 +182,53 @@ def test_a_seed_fixes_what_is_learnt_and_rows_add_up():
     net = rg.Network.single_layer(Interface(world), rg.neurons.LIF(5, threshold=0.5), key=jr.key(0))
     options = {"rule": rg.rules.EProp(form="forward"), "optimiser": optax.adam(1e-2), "actors": 3, "update_every": 2}
     rows = []
-    found = learn(net, world, steps=24, log_every=12, key=jr.key(1), on_row=lambda *row: rows.append(row), **options)
+    found = learn(net, world, steps=24, log_every=12, key=jr.key(1), on_row=rows.append, **options)
     again = learn(net, world, steps=24, log_every=8, key=jr.key(1), **options)
     assert eqx.tree_equal(found.network, again.network)  # however long a program runs
     assert found.step.tolist() == [12, 24] and found.episodes.tolist() == [6, 6]
-    assert [row[0] for row in rows] == [12, 24]
+    assert [row.step for row in rows] == [12, 24]
     assert abs(found.reward.mean() - (again.reward * again.episodes).sum() / 12) < 1e-12
     other = learn(net, world, steps=24, log_every=12, key=jr.key(2), **options)
     assert not eqx.tree_equal(found.network, other.network)
+
+
+@pytest.mark.parametrize("form", [{"update_every": 5}, {"unroll": 6}], ids=["step by step", "unrolled"])
+def test_what_is_interrupted_goes_on_to_the_same_bits(form, tmp_path, monkeypatch):
+    monkeypatch.setattr(_diary, "KEEP_SECONDS", 0.0)
+    world = CuedChoice(cue=3.0, delay=1.0, signal=2.0, group=2)
+    net = rg.Network.single_layer(Interface(world), rg.neurons.LIF(5, threshold=0.5), key=jr.key(0))
+
+    def run(folder, steps=48, size=5, key=1, on_row=None, rate=1e-2):
+        start = net if size == 5 else rg.Network.single_layer(Interface(world), rg.neurons.LIF(size), key=jr.key(0))
+        rule = rg.rules.EProp(form="forward") if "update_every" in form else rg.rules.BPTT()
+        options = {"rule": rule, "optimiser": optax.adam(rate), "actors": 3, "steps": steps, "log_every": 12}
+        return learn(start, world, **options, **form, key=jr.key(key), on_row=on_row, folder=folder)
+
+    def kill(row):
+        if row.step == 36:
+            raise KeyboardInterrupt
+
+    whole = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, on_row=kill)
+    rows = []
+    found = run(tmp_path, on_row=rows.append)
+    assert [row.step for row in rows] == [36, 48]  # two rows were kept
+    assert eqx.tree_equal(found.network, whole.network)
+    for name in ("step", "episodes", "reward"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+    assert (np.diff(found.seconds) > 0).all()
+
+    rows = []
+    assert eqx.tree_equal(run(tmp_path, on_row=rows.append).network, whole.network) and not rows  # it is over
+    assert eqx.tree_equal(run(tmp_path, steps=60).network, run(None, steps=60).network)  # or goes further
+    with pytest.raises(ValueError, match="holds a learning with another `key`"):
+        run(tmp_path, key=2)
+    with pytest.raises(CheckpointError, match="belongs to another network"):
+        run(tmp_path, size=6)
+    with pytest.raises(DivergedError, match="diverged before step 72"):
+        run(tmp_path, steps=72, rate=math.inf)
+    assert run(tmp_path, steps=60).step[-1] == 60  # what was kept before is there
 
 
 def playing(unroll, count, *, seed=0, optimiser=None, actors=4):
@@ -343,10 +394,35 @@ def test_a_choice_in_gymnasium_is_learnt(form):
         actors=4,
         log_every=50,
         key=jr.key(1),
-        on_row=lambda *row: rows.append(row),
+        on_row=rows.append,
     )
     assert found.episodes.tolist() == [200] * 4 and len(rows) == 4
     assert found.reward[0] < 0.95 < found.reward[-1], found.reward
+
+
+def test_an_interruption_in_gymnasium_cuts_episodes_off(tmp_path):
+    shape = type("Shape", (), {"inputs": 2, "outputs": 3})
+    net = rg.Network.single_layer(shape, rg.neurons.LeakyRate(8), key=jr.key(0))
+
+    def run(on_row):
+        options = {"rule": rg.rules.BPTT(), "optimiser": optax.adam(2e-2), "actors": 2, "log_every": 10, "unroll": 5}
+        return rg.reinforcement.learn_gymnasium(
+            net,
+            gymnasium_cued_choice(),
+            encode=lambda seen: seen,
+            **options,
+            steps=40,
+            key=jr.key(1),
+            on_row=on_row,
+            folder=tmp_path,
+        )
+
+    before, after = [], []
+    first = run(lambda row: before.append(row) or len(before) == 2)
+    whole = run(after.append)
+    assert [row.step for row in after] == [30, 40] and whole.step.tolist() == [10, 20, 30, 40]
+    assert whole.reward[:2].tolist() == first.reward.tolist() and whole.episodes.tolist() == [20] * 4
+    assert not eqx.tree_equal(whole.network, first.network)
 
 
 def test_what_gymnasium_cannot_give_is_refused():

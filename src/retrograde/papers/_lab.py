@@ -1,7 +1,7 @@
 """Where claims are measured: scale, seeds, and trainings that go on where they stopped."""
 
 import math
-import time
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 from retrograde import recipes
 from retrograde.network import Network
 from retrograde.papers._claim import Scale
-from retrograde.reinforcement import Learning
+from retrograde.reinforcement import Learning, Row
 from retrograde.report import save_arrays, write_file
 from retrograde.training import Progress, Result, fit
 
@@ -132,43 +132,42 @@ class Lab:
     def learn(
         self,
         name: str,
-        run: Callable[[Callable[[int, float], bool]], Learning],
+        run: Callable[[Callable[[Row], bool], Path], Learning],
         steps: int,
         seconds: float = math.inf,
     ) -> dict[str, np.ndarray]:
-        """Learns from reward, or reads what a learning of the same length found that is finished.
+        """Learns from reward, or goes on with what was interrupted, or reads what is finished.
 
         Args:
             name: Names the learning among those of its scale.
-            run: Learns, given what to call after each row.
+            run: Learns, given what to call after each row and the folder to keep it in.
             steps: Steps that it makes …
             seconds: … if there is time for them; it stops after this [s].
 
         Returns:
             By row: `"step"`, `"episodes"`, mean `"reward"`, and `"seconds"` since it began.
         """
-        path = self.folder / "runs" / f"{name}.npz"
+        folder = self.folder / "runs" / name
+        path = folder / "rows.npz"
         asked = np.array([steps, seconds])
         if path.exists():
             with np.load(path) as file:
                 found = dict(file)
             if np.array_equal(found.pop("asked"), asked):
                 return found
-        started, times = time.perf_counter(), []
+            shutil.rmtree(folder)
 
-        def on_row(made: int, reward: float) -> bool:
-            times.append(time.perf_counter() - started)
+        def on_row(row: Row) -> bool:
             if self.on_progress is not None:
-                share = max(made / steps, times[-1] / seconds)
+                share = max(row.step / steps, row.seconds / seconds)
                 numbers = dict.fromkeys(("loss", "accuracy", "validation_loss", "validation_accuracy"), math.nan)
-                speed, left = made / times[-1], times[-1] * (1 / share - 1)
+                speed, left = row.step / row.seconds, row.seconds * (1 / share - 1)
                 self.on_progress(
-                    Progress(made, steps, **numbers, steps_per_second=speed, seconds=times[-1], seconds_left=left)
+                    Progress(row.step, steps, **numbers, steps_per_second=speed, seconds=row.seconds, seconds_left=left)
                 )
-            return times[-1] > seconds
+            return row.seconds > seconds
 
-        learning = run(on_row)
-        found = {"step": learning.step, "episodes": learning.episodes, "reward": learning.reward}
-        found["seconds"] = np.array(times)
+        learning = run(on_row, folder / "checkpoints")
+        found = {name: getattr(learning, name) for name in Row._fields}
         write_file(path, lambda new: save_arrays(new, found | {"asked": asked}))
         return found

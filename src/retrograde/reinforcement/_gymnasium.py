@@ -1,6 +1,7 @@
 """Acting in environments of Gymnasium, which run on the host."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -15,8 +16,9 @@ from retrograde.network import Network
 from retrograde.reinforcement import _streaming as streaming
 from retrograde.reinforcement import _unrolled as unrolled
 from retrograde.reinforcement._actor_critic import ActorCritic
+from retrograde.reinforcement._diary import Diary, Learning, Row
 from retrograde.reinforcement._environment import Percept
-from retrograde.reinforcement._learn import Learning, check_counts, check_finite, check_form, check_readout
+from retrograde.reinforcement._learn import check_counts, check_form, check_readout
 from retrograde.rules import AbstractRule
 
 
@@ -36,7 +38,8 @@ def learn_gymnasium(
     unroll: int | None = None,
     penalty: FiringRate | None = None,
     log_every: int = 1000,
-    on_row: Callable[[int, float], bool | None] | None = None,
+    on_row: Callable[[Row], bool | None] | None = None,
+    folder: str | Path | None = None,
 ) -> Learning:
     """Learns in an environment of Gymnasium, step by step or unroll by unroll, as `learn` does in one of ours.
 
@@ -58,16 +61,18 @@ def learn_gymnasium(
         unroll: As for `learn`.
         penalty: As for `learn`.
         log_every: Steps that a row of the history sums up; whole unrolls.
-        on_row: Called with the steps made and the mean reward of the episodes that ended, after each row; where it
-            answers `True`, learning ends.
+        on_row: Called with each row as it is made; where it answers `True`, learning ends.
+        folder: As for `learn`, but that worlds, which cannot be kept, begin anew: an interruption cuts episodes off.
 
     Returns:
         The trained network and its history.
 
     Raises:
         ImportError: If Gymnasium is not installed.
-        ValueError: If an argument is out of range, actions are not discrete, or what `encode` makes does not fit.
-        FloatingPointError: If a weight becomes NaN or infinite.
+        ValueError: If an argument is out of range, actions are not discrete, what `encode` makes does not fit, or the
+            folder holds a learning with other settings.
+        DivergedError: If a weight becomes NaN or infinite.
+        RunError: If the folder cannot be read or written.
     """
     check_counts(steps=steps, log_every=log_every, actors=actors)
     check_form(update_every, unroll, penalty)
@@ -78,39 +83,45 @@ def learn_gymnasium(
         check_readout(network, known.size)
         agent = ActorCritic() if agent is None else agent
         made_of = {"rule": rule, "optimiser": optimiser, "agent": agent, "actors": actors, "key": jr.fold_in(key, 0)}
-        host = _Host(worlds, encode, known, network.inputs, key)
         course: Any
         learner: Any
         if unroll is None:
             course, learner = streaming.prepare(network, update_every=update_every, **made_of)
-            going = _step_by_step(host, course, learner)
+            advance: Callable = _step_by_step
         else:
             dtype = jnp.result_type(float)
             course, learner = unrolled.prepare(network, unroll=unroll, penalty=penalty, dtype=dtype, **made_of)
-            going = _unroll_by_unroll(host, course, learner, unroll)
-        rows: list[tuple[int, int, float]] = []
-        for params in going:
-            if host.made - (rows[-1][0] if rows else 0) >= log_every or host.made >= steps:
-                check_finite(params, host.made)
-                rows.append((host.made, *host.account()))
-                if (on_row is not None and on_row(rows[-1][0], rows[-1][2])) or host.made >= steps:
-                    break
+            advance = _unroll_by_unroll
+        settings = {
+            "actors": actors,
+            "update_every": update_every,
+            "unroll": unroll,
+            "key": key,
+        }
+        diary = Diary(folder, steps, settings, on_row)
+        learner = diary.go_on(learner)
+        host = _Host(worlds, encode, known, network.inputs, key, diary.made)
+        while not diary.is_over:
+            due = min(diary.made + log_every, steps)
+            while host.made < due:
+                learner = advance(host, course, learner)
+            diary.write(host.made, *host.account(), learner.params, learner)
     finally:
         if worlds is not make:
             worlds.close()
-    return Learning(eqx.combine(params, course.rest), *(np.array(column) for column in zip(*rows, strict=True)))
+    return diary.close(eqx.combine(learner.params, course.rest))
 
 
 class _Host:
     """The worlds of all actors: what is seen, what came of it, and the episodes that ended."""
 
-    def __init__(self, worlds: Any, encode: Callable, actions: np.ndarray, inputs: int, key: Key[Array, ""]):
+    def __init__(self, worlds: Any, encode: Callable, actions: np.ndarray, inputs: int, key: Key[Array, ""], made: int):
         self._worlds, self._encode, self._actions, self._inputs = worlds, encode, actions, inputs
         count = worlds.num_envs
-        self.made = 0
-        self.rewards, self.dones, self._running = np.zeros(count), np.zeros(count, bool), np.zeros(count)
+        self.made = made
+        self.rewards, self.dones, self._running = np.zeros(count), np.full(count, made > 0), np.zeros(count)
         self._finished: list[float] = []
-        seed = int(jr.randint(jr.fold_in(key, 1), (), 0, 2**31 - 1, dtype=jnp.int32))
+        seed = int(jr.randint(jr.fold_in(jr.fold_in(key, 1), made), (), 0, 2**31 - 1, dtype=jnp.int32))
         self._see(worlds.reset(seed=seed)[0])
 
     def step(self, actions: Array) -> None:
@@ -138,14 +149,13 @@ class _Host:
         self.inputs = inputs
 
 
-def _step_by_step(host: _Host, course: Any, learner: Any) -> Iterator[Any]:
-    """Learns in every step; gives the weights."""
+def _step_by_step(host: _Host, course: Any, learner: Any) -> Any:
+    """Acts and learns for one step."""
     dtype = learner.actors.value.dtype
-    while True:
-        percepts = Percept(jnp.asarray(host.inputs, dtype), jnp.ones(host.dones.shape, bool))
-        learner, actions = _stream(course, learner, percepts, jnp.asarray(host.rewards, dtype), jnp.asarray(host.dones))
-        host.step(actions)
-        yield learner.params
+    percepts = Percept(jnp.asarray(host.inputs, dtype), jnp.ones(host.dones.shape, bool))
+    learner, actions = _stream(course, learner, percepts, jnp.asarray(host.rewards, dtype), jnp.asarray(host.dones))
+    host.step(actions)
+    return learner
 
 
 @eqx.filter_jit
@@ -153,20 +163,18 @@ def _stream(course: Any, learner: Any, percepts: Percept, rewards: Array, dones:
     return course.step(learner, percepts, rewards, dones)
 
 
-def _unroll_by_unroll(host: _Host, practice: Any, apprentice: Any, unroll: int) -> Iterator[Any]:
-    """Learns after every unroll; gives the weights."""
-    while True:
-        apprentice = unrolled.begin(practice, apprentice, jnp.asarray(host.dones))
-        before, dones, done = apprentice.state, np.zeros_like(host.dones), []
-        for _ in range(unroll):
-            inputs = host.inputs
-            apprentice, actions = unrolled.act(practice, apprentice, jnp.asarray(inputs), jnp.asarray(dones))
-            host.step(actions)
-            dones = host.dones
-            done.append((inputs, np.asarray(actions), host.rewards, dones))
-        recorded = tuple(jnp.asarray(np.stack(column)) for column in zip(*done, strict=True))
-        apprentice = unrolled.learn_lesson(practice, apprentice, before, recorded, jnp.asarray(host.inputs))
-        yield apprentice.params
+def _unroll_by_unroll(host: _Host, practice: Any, apprentice: Any) -> Any:
+    """Acts for an unroll, and learns from it."""
+    apprentice = unrolled.begin(practice, apprentice, jnp.asarray(host.dones))
+    before, dones, done = apprentice.state, np.zeros_like(host.dones), []
+    for _ in range(practice.unroll):
+        inputs = host.inputs
+        apprentice, actions = unrolled.act(practice, apprentice, jnp.asarray(inputs), jnp.asarray(dones))
+        host.step(actions)
+        dones = host.dones
+        done.append((inputs, np.asarray(actions), host.rewards, dones))
+    recorded = tuple(jnp.asarray(np.stack(column)) for column in zip(*done, strict=True))
+    return unrolled.learn_lesson(practice, apprentice, before, recorded, jnp.asarray(host.inputs))
 
 
 def _worlds(make: Any, actors: int) -> Any:

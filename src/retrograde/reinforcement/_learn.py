@@ -1,41 +1,26 @@
 """Learning from reward in a world of ours: many actors, one network, loops over time in one compiled program."""
 
 import dataclasses
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 import optax
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Key
 
 from retrograde.losses import FiringRate
 from retrograde.network import Network
 from retrograde.reinforcement import _streaming as streaming
 from retrograde.reinforcement import _unrolled as unrolled
 from retrograde.reinforcement._actor_critic import ActorCritic
+from retrograde.reinforcement._diary import Diary, Learning, Row
 from retrograde.reinforcement._environment import AbstractEnvironment
 from retrograde.rules import AbstractRule
-
-
-@dataclasses.dataclass(frozen=True)
-class Learning:
-    """What came of it.
-
-    Attributes:
-        network: The network, trained.
-        step: Steps made by each actor at the end of each row.
-        episodes: Episodes that ended in each row.
-        reward: Mean reward of an episode in each row; NaN where none ended.
-    """
-
-    network: Network
-    step: np.ndarray
-    episodes: np.ndarray
-    reward: np.ndarray
 
 
 def learn(
@@ -52,7 +37,8 @@ def learn(
     unroll: int | None = None,
     penalty: FiringRate | None = None,
     log_every: int = 1000,
-    on_row: Callable[[int, float], bool | None] | None = None,
+    on_row: Callable[[Row], bool | None] | None = None,
+    folder: str | Path | None = None,
 ) -> Learning:
     """Learns from reward while acting: step by step, or unroll by unroll.
 
@@ -75,15 +61,18 @@ def learn(
         unroll: Steps between two changes of the weights, unroll by unroll; step by step if `None`.
         penalty: On the activity of an unroll; needs `unroll`.
         log_every: Steps that a row of the history sums up, and that run as one compiled program; whole unrolls.
-        on_row: Called with the steps made and the mean reward of the episodes that ended, after each row; where it
-            answers `True`, learning ends.
+        on_row: Called with each row as it is made; where it answers `True`, learning ends.
+        folder: Where what is learnt is kept, about every minute and in the end. If something is there, the same call
+            goes on from it, to the same bits; with more `steps`, further.
 
     Returns:
         The trained network and its history.
 
     Raises:
-        ValueError: If an argument is out of range or the network does not fit the environment.
-        FloatingPointError: If a weight becomes NaN or infinite.
+        ValueError: If an argument is out of range, the network does not fit the environment, or the folder holds a
+            learning with other settings.
+        DivergedError: If a weight becomes NaN or infinite.
+        RunError: If the folder cannot be read or written.
 
     Example:
         >>> import jax, optax, retrograde as rg
@@ -99,6 +88,7 @@ def learn(
         [4]
     """
     agent = ActorCritic() if agent is None else agent
+    settings = {"actors": actors, "update_every": update_every, "unroll": unroll, "key": key}
     check_counts(steps=steps, log_every=log_every, actors=actors)
     check_form(update_every, unroll, penalty)
     check_readout(network, environment.actions)
@@ -119,19 +109,15 @@ def learn(
     else:
         course, learner = unrolled.prepare(network, unroll=unroll, penalty=penalty, dtype=dtype, **made_of)
         world, run, length = (states, percepts, nothing), unrolled.run_unrolls, unroll
-    rows: list[tuple[int, int, float]] = []
-    made = 0
-    while made < steps:
-        count = -(-min(log_every, steps - made) // length)
+    diary = Diary(folder, steps, settings, on_row)
+    learner, world = diary.go_on((learner, world))
+    while not diary.is_over:
+        count = -(-min(log_every, steps - diary.made) // length)
         learner, world, sums = run(course, environment, learner, world, world_key, count)
-        made += count * length
-        check_finite(learner.params, made)
         ended, reward = (float(x) for x in sums)
-        rows.append((made, round(ended), reward / ended if ended else float("nan")))
-        if on_row is not None and on_row(made, rows[-1][2]):
-            break
-    columns = [np.array(column) for column in zip(*rows, strict=True)]
-    return Learning(eqx.combine(learner.params, course.rest), *columns)
+        mean = reward / ended if ended else math.nan
+        diary.write(diary.made + count * length, round(ended), mean, learner.params, (learner, world))
+    return diary.close(eqx.combine(learner.params, course.rest))
 
 
 def check_counts(**numbers: int) -> None:
@@ -161,12 +147,6 @@ def check_readout(network: Network, actions: int) -> None:
             f"the readout needs {actions + 1} units, one for each of {actions} actions and one for the value; "
             f"{network.readout!r} has {size}"
         )
-
-
-def check_finite(params: PyTree, step: int) -> None:
-    """Refuses to go on with weights that are NaN or infinite."""
-    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params)):
-        raise FloatingPointError(f"learning diverged before step {step}: a weight became NaN or infinite; learn slower")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,7 @@ def measure_delayed(lab: Lab) -> Finding:
         for seed in range(lab.seeds):
             key = lab.key(seed)
 
-            def run(on_row, kind=kind, key=key, make=make, detach_reset=detach_reset):
+            def run(on_row, folder, kind=kind, key=key, make=make, detach_reset=detach_reset):
                 return learn(
                     choice_network(key, world, kind != CONTROL, detach_reset),
                     world,
@@ -69,6 +69,7 @@ def measure_delayed(lab: Lab) -> Finding:
                     log_every=max(1, updates // 40) * world.steps,
                     key=key,
                     on_row=on_row,
+                    folder=folder,
                 )
 
             found = lab.learn(f"delayed-reward-{kind}-{seed}", run, updates * world.steps)
@@ -128,7 +129,7 @@ def measure_pong(lab: Lab) -> Finding:
     for seed in range(lab.seeds):
         key = lab.key(seed)
 
-        def run(on_row, key=key):
+        def run(on_row, folder, key=key):
             worlds = game.worlds(PONG_ACTORS, most_frames=lab.pick(smoke=60, laptop=108_000, paper=108_000))
             try:
                 return learn_gymnasium(
@@ -144,6 +145,7 @@ def measure_pong(lab: Lab) -> Finding:
                     log_every=every,
                     key=key,
                     on_row=on_row,
+                    folder=folder,
                 )
             finally:
                 worlds.close()
